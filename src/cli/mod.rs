@@ -1,0 +1,44 @@
+//! The command line: one module a subcommand, each with its arguments and a `run` that gives the exit code.
+
+mod check_config;
+mod classify;
+mod demo;
+mod serve;
+mod simulate;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A supervised session manager for realtime avatar sessions.
+#[derive(Debug, Parser)]
+#[command(name = "greenroom", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the session manager with a configuration file.
+    Serve(serve::Args),
+    /// Show the whole at work: the manager against the simulator, with faults. Needs nothing.
+    Demo(demo::Args),
+    /// Run the avatar service's simulator.
+    Simulate(simulate::Args),
+    /// Ask what Greenroom would make of an error, and do about it.
+    Classify(classify::Args),
+    /// Check a configuration file and name everything that is wrong with it.
+    CheckConfig(check_config::Args),
+}
+
+/// Parses the command line and runs the command.
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Simulate(args) => simulate::run(args),
+        Command::Classify(args) => classify::run(args),
+        Command::CheckConfig(args) => check_config::run(args),
+    }
+}

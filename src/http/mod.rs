@@ -1,0 +1,1 @@
+//! The HTTP listeners: data plane and admin.

@@ -1,0 +1,18 @@
+//! Greenroom: a supervised session manager for realtime avatar sessions.
+
+// The core: pure, without clock, randomness, actors or IO.
+pub mod errors;
+pub mod outbox;
+pub mod recovery;
+
+// The shell.
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod manager;
+pub mod session;
+pub mod simulator;
+pub mod telemetry;
+pub mod tenants;
+pub mod upstream;
+pub mod wire;

@@ -1,0 +1,7 @@
+//! The entry of the `greenroom` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    greenroom::cli::run()
+}

@@ -1,0 +1,1 @@
+//! Supervision: starts, restarts, parks and ends sessions.

@@ -1,0 +1,1 @@
+//! Accepted requests, and the one outcome that each gets.

@@ -1,0 +1,1 @@
+//! The fleet machine: storm gate, breaker, tenant suspension and probes.

@@ -1,0 +1,1 @@
+//! One session: the actor, and its connection.

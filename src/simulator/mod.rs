@@ -1,0 +1,1 @@
+//! The avatar service on one machine, with scripted faults.

@@ -1,0 +1,1 @@
+//! The client of the avatar service: token call and WebSocket.

@@ -1,0 +1,16 @@
+//! The service's protocol: protobuf messages, envelope helpers, request ids.
+//!
+//! Product and simulator share this module and nothing else.
+
+mod envelope;
+mod req_id;
+
+/// Messages of the ingress WebSocket, generated from `proto/driveningress.proto`.
+pub mod proto {
+    #![allow(missing_docs, clippy::all, reason = "generated: the facts are documented in the .proto file")]
+    include!(concat!(env!("OUT_DIR"), "/driveningress.v2.rs"));
+}
+
+pub use envelope::{DecodeError, decode, encode};
+pub use proto::message::Data;
+pub use req_id::request_id;
