@@ -3,11 +3,15 @@
 //! Pure: a machine takes an input, a reading of the clock and, where chance is needed, a random number; it
 //! changes its state and returns effects. Whoever holds the machine carries the effects out.
 
+mod backoff;
 mod fleet;
 mod ids;
+pub mod lifecycle;
 mod moment;
 mod policy;
 
+pub use backoff::{Backoff, Budget, BudgetConfig};
 pub use ids::{SessionId, TenantId};
+pub use lifecycle::{Generation, Lifecycle, RecoveryConfig, StateName};
 pub use moment::Moment;
 pub use policy::Policy;

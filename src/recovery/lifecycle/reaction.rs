@@ -1,0 +1,187 @@
+//! What a session does about an error.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    super::Moment, BackingOff, Count, Effect, EndRequests, Generation, Hold, Lifecycle, Pass, Starting,
+    State, machine::Streak,
+};
+use crate::errors::{Action, ErrorCode, SessionError};
+
+/// How many restarts in a row answer an error that nobody understands, before a person must look.
+const STRIKES: u32 = 3;
+
+/// How long the service may go on counting a connection that ended without a close handshake: it has to
+/// notice the loss first, and keep-alives of 30 to 60 s are usual.
+const GHOST: Duration = Duration::from_secs(90);
+
+/// What follows from an error, once policy and history were asked.
+enum Reaction {
+    /// Wait, then try again.
+    Restart,
+    /// Try again at once.
+    Renew,
+    Park(Hold),
+    Sleep,
+    Fail,
+}
+
+impl Lifecycle {
+    pub(super) fn broke(
+        &mut self,
+        generation: Generation,
+        error: Arc<SessionError>,
+        now: Moment,
+        random: f64,
+    ) {
+        let was_running = match &self.state {
+            State::Starting(Starting::Connecting(current)) if *current == generation => false,
+            State::Running { generation: current, .. } if *current == generation => true,
+            State::Starting(_)
+            | State::Running { .. }
+            | State::BackingOff(_)
+            | State::Parked(_)
+            | State::Dormant
+            | State::Failed
+            | State::Stopped { .. } => {
+                // A connection that was told to close may break instead: gone is gone.
+                self.handle(super::Input::Closed(generation), now, random);
+                return;
+            }
+        };
+        self.react(error, was_running, now, random);
+    }
+
+    pub(super) fn crashed(&mut self, error: Arc<SessionError>, now: Moment, random: f64) {
+        match self.link() {
+            Some(generation) => match self.state {
+                State::Starting(Starting::Connecting(_)) | State::Running { .. } => {
+                    self.broke(generation, error, now, random);
+                }
+                State::Starting(Starting::Draining(_) | Starting::Queued(_))
+                | State::BackingOff(_)
+                | State::Parked(_)
+                | State::Dormant
+                | State::Failed
+                | State::Stopped { .. } => {
+                    self.note(&error, now);
+                    self.handle(super::Input::Closed(generation), now, random);
+                }
+            },
+            None => self.note(&error, now),
+        }
+    }
+
+    fn note(&mut self, error: &Arc<SessionError>, now: Moment) {
+        self.last_error = Some((Arc::clone(error), now));
+        self.emit(Effect::Count(Count::Error(Arc::clone(error))));
+    }
+
+    fn react(&mut self, error: Arc<SessionError>, was_running: bool, now: Moment, random: f64) {
+        if self.is_stable(now) {
+            self.streak = Streak::default();
+        }
+        self.note(&error, now);
+        if was_running {
+            self.lost_at = Some(now);
+            self.emit(Effect::SlotFreed);
+        } else {
+            self.emit(Effect::Settled(Some(Arc::clone(&error))));
+        }
+        let reaction = self.reaction(&error, now);
+        if was_running && matches!(error.close_code, None | Some(1006)) {
+            self.ghost_until = now + GHOST;
+        }
+        match reaction {
+            Reaction::Restart => self.restart(&error, was_running, now, random),
+            Reaction::Renew => self.renew(&error, now),
+            Reaction::Park(hold) => {
+                self.emit(Effect::EndRequests(EndRequests::All(error.code)));
+                self.emit(Effect::Count(Count::Park(error.code)));
+                self.hold(hold);
+            }
+            Reaction::Sleep => {
+                self.emit(Effect::EndRequests(EndRequests::All(error.code)));
+                self.state = State::Dormant;
+                self.lost_at = None;
+            }
+            Reaction::Fail => self.fail(&error),
+        }
+    }
+
+    fn reaction(&mut self, error: &SessionError, now: Moment) -> Reaction {
+        let code = error.code;
+        if !matches!(code, ErrorCode::ProtocolError | ErrorCode::Unknown) {
+            self.streak.strikes = 0;
+        }
+        match self.config.policy.action(code) {
+            // No session of this tenant can get a token until somebody mends the key.
+            Action::Renew if error.is_api_key_refused() => Reaction::Park(Hold::KeyRefused),
+            Action::Renew if self.streak.renewals == 0 => Reaction::Renew,
+            Action::Renew if code == ErrorCode::SessionTokenInvalid => Reaction::Fail,
+            Action::Renew => Reaction::Restart,
+            // The slot that is missing is probably our own lost connection, which the service still counts.
+            Action::Park if code == ErrorCode::ConcurrencyLimit && now < self.ghost_until => {
+                Reaction::Restart
+            }
+            Action::Park => Reaction::Park(Hold::Error(code)),
+            Action::Restart if matches!(code, ErrorCode::ProtocolError | ErrorCode::Unknown) => {
+                self.streak.strikes += 1;
+                if self.streak.strikes > STRIKES { Reaction::Fail } else { Reaction::Restart }
+            }
+            Action::Restart => Reaction::Restart,
+            Action::Sleep => Reaction::Sleep,
+            Action::Fail => Reaction::Fail,
+        }
+    }
+
+    fn restart(&mut self, error: &SessionError, was_running: bool, now: Moment, random: f64) {
+        if is_charged(error.code, was_running) && !self.budget.take(&self.config.budget, now) {
+            self.emit(Effect::Count(Count::BudgetExhausted));
+            self.fail(error);
+            return;
+        }
+        let backoff = self.config.backoff.delay(self.streak.attempts, random);
+        let delay = backoff.max(error.retry_after.unwrap_or_default());
+        self.streak.attempts = self.streak.attempts.saturating_add(1);
+        self.count_restart(error);
+        self.state = State::BackingOff(BackingOff::Until(now + delay));
+    }
+
+    fn renew(&mut self, error: &SessionError, now: Moment) {
+        if !self.budget.take(&self.config.budget, now) {
+            self.emit(Effect::Count(Count::BudgetExhausted));
+            self.fail(error);
+            return;
+        }
+        self.streak.renewals += 1;
+        self.count_restart(error);
+        self.connect(Pass::Normal);
+    }
+
+    fn count_restart(&mut self, error: &SessionError) {
+        self.restarts += 1;
+        self.emit(Effect::Count(Count::Restart(error.code)));
+        self.emit(Effect::EndRequests(EndRequests::Sent(error.code)));
+    }
+
+    fn fail(&mut self, error: &SessionError) {
+        self.emit(Effect::Count(Count::Failure(error.code)));
+        self.emit(Effect::EndRequests(EndRequests::All(error.code)));
+        self.state = State::Failed;
+        self.lost_at = None;
+    }
+}
+
+/// Whether a restart after `code` uses the session's budget: an attempt that ended before the session ran,
+/// for a reason that lies with the service, does not, so that an outage fails nobody.
+const fn is_charged(code: ErrorCode, was_running: bool) -> bool {
+    was_running
+        || !matches!(
+            code,
+            ErrorCode::UpstreamError
+                | ErrorCode::ConnectionFailed
+                | ErrorCode::EgressUnavailable
+                | ErrorCode::ServerError
+        )
+}
