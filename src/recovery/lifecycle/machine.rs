@@ -63,6 +63,7 @@ impl Lifecycle {
     pub fn handle(&mut self, input: Input, now: Moment, random: f64) {
         match input {
             Input::Start => self.connect(Pass::Normal),
+            Input::StartSuspended(code) => self.hold(Hold::Suspension(code)),
             Input::Granted(generation) => self.granted(generation),
             Input::Suspended(generation, code) => self.suspended(generation, code),
             Input::Connected { generation, connection_id, capabilities } => {
@@ -70,6 +71,11 @@ impl Lifecycle {
             }
             Input::Broke { generation, error } => self.broke(generation, error, now, random),
             Input::Closed(generation) => self.closed(generation),
+            Input::RequestFailed { generation, error } => {
+                if self.serves(generation) {
+                    self.note(&error, now);
+                }
+            }
             Input::Crashed(error) => self.crashed(error, now, random),
             Input::Audio => self.audio(),
             Input::Probe => self.unhold(Pass::Probe),
@@ -127,6 +133,22 @@ impl Lifecycle {
         if self.is_stable(now) { 0 } else { self.streak.attempts }
     }
 
+    /// When the failed attempts are forgotten, if the session runs on; `None` where there are none.
+    pub fn stable_at(&self) -> Option<Moment> {
+        match &self.state {
+            State::Running { since, .. } if self.streak != Streak::default() => {
+                Some(*since + self.config.stable_after.0)
+            }
+            State::Running { .. }
+            | State::Starting(_)
+            | State::BackingOff(_)
+            | State::Parked(_)
+            | State::Dormant
+            | State::Failed
+            | State::Stopped { .. } => None,
+        }
+    }
+
     /// When the next attempt is due: ahead while it backs off, past while it waits at the gate.
     pub const fn next_attempt_at(&self) -> Option<Moment> {
         match &self.state {
@@ -137,6 +159,21 @@ impl Lifecycle {
             | State::Dormant
             | State::Failed
             | State::Stopped { .. } => None,
+        }
+    }
+
+    /// Whether the connection or attempt of `generation` is the one that the session goes by.
+    pub fn serves(&self, generation: Generation) -> bool {
+        match &self.state {
+            State::Starting(Starting::Connecting(current)) | State::Running { generation: current, .. } => {
+                *current == generation
+            }
+            State::Starting(Starting::Draining(_) | Starting::Queued(_))
+            | State::BackingOff(_)
+            | State::Parked(_)
+            | State::Dormant
+            | State::Failed
+            | State::Stopped { .. } => false,
         }
     }
 

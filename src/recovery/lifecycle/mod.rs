@@ -205,6 +205,8 @@ impl State {
 pub enum Input {
     /// It was created.
     Start,
+    /// It was created while its tenant is suspended for this code.
+    StartSuspended(ErrorCode),
     /// The gate gives it its turn.
     Granted(Generation),
     /// The gate refuses the ask, since the tenant is suspended for this code.
@@ -227,6 +229,13 @@ pub enum Input {
     },
     /// The connection that was asked to close is gone.
     Closed(Generation),
+    /// A request failed by a `ServerError` that left the connection as it is.
+    RequestFailed {
+        /// The connection's generation.
+        generation: Generation,
+        /// What the service said.
+        error: Arc<SessionError>,
+    },
     /// The session's own code panicked; its connection, where it had one, is gone.
     Crashed(Arc<SessionError>),
     /// Audio came for it.

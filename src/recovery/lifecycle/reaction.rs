@@ -68,11 +68,38 @@ impl Lifecycle {
                     self.handle(super::Input::Closed(generation), now, random);
                 }
             },
-            None => self.note(&error, now),
+            None => {
+                self.note(&error, now);
+                self.repeat();
+            }
         }
     }
 
-    fn note(&mut self, error: &Arc<SessionError>, now: Moment) {
+    /// Says again what the fleet was told: its answer may have died with the crashed turn.
+    fn repeat(&mut self) {
+        match self.state.clone() {
+            State::Starting(Starting::Queued(_)) => {
+                self.emit(Effect::Withdraw);
+                self.connect(Pass::Normal);
+            }
+            State::BackingOff(BackingOff::Queued { due, .. }) => {
+                self.emit(Effect::Withdraw);
+                self.state = State::BackingOff(BackingOff::Until(due));
+            }
+            State::Parked(hold) => {
+                self.emit(Effect::Unparked);
+                self.hold(hold);
+            }
+            State::Starting(Starting::Draining(_) | Starting::Connecting(_))
+            | State::BackingOff(BackingOff::Until(_))
+            | State::Running { .. }
+            | State::Dormant
+            | State::Failed
+            | State::Stopped { .. } => {}
+        }
+    }
+
+    pub(super) fn note(&mut self, error: &Arc<SessionError>, now: Moment) {
         self.last_error = Some((Arc::clone(error), now));
         self.emit(Effect::Count(Count::Error(Arc::clone(error))));
     }
