@@ -1,0 +1,340 @@
+//! `/v1/sessions/{id}/requests`: audio in, outcomes out.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::{Bytes, BytesMut};
+use prost::encoding::encode_varint;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::{App, Problem, auth::Scope, body, sessions::find};
+use crate::{
+    outbox::{InterruptFate, Outcome, Record, Refusal},
+    session::{
+        Accepted, AskRequest, AudioFormat, AudioRefused, Finished, Interrupt, SendAudio, SessionEntry, Watch,
+    },
+};
+
+/// How long audio waits for room in a full outbox while the client's body is not read: longer, and clients'
+/// keep-alives end the connection.
+const ROOM_DEADLINE: Duration = Duration::from_secs(15);
+/// How often room is looked for meanwhile.
+const ROOM_PAUSE: Duration = Duration::from_millis(25);
+
+/// The media type of frames as length-delimited protobuf.
+const PROTOBUF: &str = "application/x-protobuf";
+
+/// The query of `POST .../requests`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SendQuery {
+    /// Whether the body ends the request; a request that is left open is continued by its `req_id`.
+    #[serde(default = "yes")]
+    end: bool,
+    /// The open request that the body continues.
+    req_id: Option<String>,
+    /// Whether to answer when the request has its outcome.
+    #[serde(default)]
+    wait: bool,
+    /// Whether that answer has the frames.
+    #[serde(default)]
+    frames: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl SendQuery {
+    fn watch(&self) -> Result<Option<Watch>, Problem> {
+        match (self.wait, self.frames) {
+            (true, true) => Ok(Some(Watch::Frames)),
+            (true, false) => Ok(Some(Watch::Outcome)),
+            (false, false) => Ok(None),
+            (false, true) => {
+                Err(Problem::unprocessable("invalidQuery", "frames=true needs wait=true, which it answers with"))
+            }
+        }
+    }
+}
+
+/// A request in JSON.
+#[derive(Debug, Serialize)]
+struct RequestView {
+    req_id: String,
+    /// `completed`, `interrupted` or `failed`; null while it is open.
+    outcome: Option<&'static str>,
+    /// The code of a failure.
+    code: Option<&'static str>,
+    reason: Option<String>,
+    audio_bytes: u64,
+    /// The length of the audio, where the format tells.
+    audio_ms: Option<u64>,
+    frame_count: u64,
+    first_frame_ms: Option<u64>,
+    total_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frames: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "is_zero")]
+    frames_left_out: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl RequestView {
+    fn of(entry: &SessionEntry, record: &Record) -> Self {
+        Self {
+            req_id: record.req_id.clone(),
+            outcome: record.outcome.map(Outcome::as_str),
+            code: record.outcome.and_then(Outcome::code).map(crate::errors::ErrorCode::as_str),
+            reason: record.reason.clone(),
+            audio_bytes: record.audio_bytes,
+            audio_ms: entry
+                .spec
+                .bytes_per_second()
+                .map(|rate| record.audio_bytes.saturating_mul(1000) / u64::from(rate.max(1))),
+            frame_count: record.frames,
+            first_frame_ms: record.first_frame_after().map(millis),
+            total_ms: record.total().map(millis),
+            frames: None,
+            frames_left_out: 0,
+        }
+    }
+}
+
+/// `POST /v1/sessions/{id}/requests`: the body is audio in the session's format, and is passed on as it comes.
+pub(super) async fn send(
+    app: web::Data<App>,
+    scope: Scope,
+    id: web::Path<String>,
+    query: Result<web::Query<SendQuery>, actix_web::Error>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let entry = find(&app, &scope, &id)?;
+    let query =
+        query.map_err(|error| Problem::unprocessable("invalidQuery", error.to_string()))?.into_inner();
+    let watch = query.watch()?;
+    let length = content_length(&request);
+    check_length(&entry, length, app.max_body_bytes)?;
+
+    let mut upload = Upload { app: &app, entry: &entry, req_id: query.req_id, sent: 0, finished: None, watch };
+    if let Err(problem) = upload.pass_on(payload, length, query.end).await {
+        upload.abandon().await;
+        return Err(problem);
+    }
+    let Upload { req_id, finished, sent, .. } = upload;
+    let req_id = req_id.ok_or_else(|| Problem::unprocessable("emptyAudio", "the body holds no audio"))?;
+    match finished {
+        Some(finished) if query.wait => answer_when_finished(&entry, finished, &request).await,
+        Some(_) | None => {
+            Ok(HttpResponse::Accepted().json(serde_json::json!({"req_id": req_id, "audio_bytes": sent})))
+        }
+    }
+}
+
+fn content_length(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Refuses what the announced length tells already, before any of it is sent.
+fn check_length(entry: &SessionEntry, length: Option<usize>, bound: usize) -> Result<(), Problem> {
+    match length {
+        Some(length) if length > bound => Err(Problem::too_large(bound)),
+        Some(length) if entry.spec.audio_format == AudioFormat::PcmS16le && length % 2 == 1 => Err(odd(length)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn odd(length: usize) -> Problem {
+    Problem::unprocessable(
+        "oddAudio",
+        format!("{length} bytes are no whole number of 16-bit samples; nothing of an odd rest is sent"),
+    )
+}
+
+/// A body on its way to a session.
+struct Upload<'a> {
+    app: &'a App,
+    entry: &'a SessionEntry,
+    req_id: Option<String>,
+    sent: usize,
+    finished: Option<oneshot::Receiver<Finished>>,
+    watch: Option<Watch>,
+}
+
+impl Upload<'_> {
+    async fn pass_on(
+        &mut self,
+        mut payload: web::Payload,
+        length: Option<usize>,
+        end: bool,
+    ) -> Result<(), Problem> {
+        let is_pcm = self.entry.spec.audio_format == AudioFormat::PcmS16le;
+        let (mut received, mut rest) = (0_usize, Bytes::new());
+        let mut ended = false;
+        while let Some(piece) = body::next_piece(&mut payload).await? {
+            received += piece.len();
+            if received > self.app.max_body_bytes {
+                return Err(Problem::too_large(self.app.max_body_bytes));
+            }
+            let mut audio = join(rest, piece);
+            // A sample that is cut in two waits for its other half.
+            rest = if is_pcm && audio.len() % 2 == 1 { audio.split_off(audio.len() - 1) } else { Bytes::new() };
+            ended = end && Some(received) == length;
+            if !audio.is_empty() {
+                self.send(audio, ended).await?;
+            }
+        }
+        if !rest.is_empty() {
+            return Err(odd(received));
+        }
+        if received == 0 && self.req_id.is_none() {
+            return Err(Problem::unprocessable("emptyAudio", "the body holds no audio"));
+        }
+        if end && !ended {
+            self.send(Bytes::new(), true).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends one piece; while the outbox is full, the client's body is not read on.
+    async fn send(&mut self, audio: Bytes, end: bool) -> Result<(), Problem> {
+        let bytes = audio.len();
+        let deadline = tokio::time::Instant::now() + ROOM_DEADLINE;
+        loop {
+            // The outcome can only be watched from the first piece on, or early frames would be missed.
+            let watch = if self.sent == 0 { self.watch } else { None };
+            let message =
+                || SendAudio { req_id: self.req_id.clone(), audio: audio.clone(), end, watch };
+            match self.app.manager.ask(self.entry, message).await? {
+                Ok(Accepted { req_id, finished }) => {
+                    self.req_id = Some(req_id);
+                    self.finished = finished.or_else(|| self.finished.take());
+                    self.sent += bytes;
+                    return Ok(());
+                }
+                Err(AudioRefused::Ledger(Refusal::Full { .. })) if tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(ROOM_PAUSE).await;
+                }
+                Err(refused) => return Err(refused.into()),
+            }
+        }
+    }
+
+    /// A body that broke off leaves no half-sent request behind.
+    async fn abandon(&self) {
+        if let Some(req_id) = &self.req_id
+            && self.sent > 0
+        {
+            let interrupt = || Interrupt(Some(req_id.clone()));
+            if self.app.manager.ask(self.entry, interrupt).await.is_err() {
+                tracing::debug!(session = %self.entry.id, req_id, "the session ended before its request did");
+            }
+        }
+    }
+}
+
+fn join(rest: Bytes, piece: Bytes) -> Bytes {
+    if rest.is_empty() {
+        return piece;
+    }
+    let mut joined = BytesMut::with_capacity(rest.len() + piece.len());
+    joined.extend_from_slice(&rest);
+    joined.extend_from_slice(&piece);
+    joined.freeze()
+}
+
+async fn answer_when_finished(
+    entry: &SessionEntry,
+    finished: oneshot::Receiver<Finished>,
+    request: &HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    // The ledger gives every request its outcome by a deadline, so this wait has the same.
+    let finished = finished.await.map_err(|_| {
+        Problem::new(
+            StatusCode::CONFLICT,
+            "notWatched",
+            "somebody else waits for this request; ask for its outcome by its id",
+        )
+    })?;
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains(PROTOBUF) {
+        return Ok(delimited(&finished));
+    }
+    let mut view = RequestView::of(entry, &finished.record);
+    if !finished.frames.is_empty() {
+        view.frames = Some(finished.frames.iter().map(|frame| STANDARD.encode(frame)).collect());
+    }
+    view.frames_left_out = finished.frames_left_out;
+    Ok(HttpResponse::Ok().json(view))
+}
+
+/// Frames as the service sent them, each behind its length as a varint.
+fn delimited(finished: &Finished) -> HttpResponse {
+    let mut body = BytesMut::with_capacity(finished.frames.iter().map(|frame| frame.len() + 5).sum());
+    for frame in &finished.frames {
+        encode_varint(frame.len() as u64, &mut body);
+        body.extend_from_slice(frame);
+    }
+    let record = &finished.record;
+    let mut response = HttpResponse::Ok();
+    response
+        .content_type(PROTOBUF)
+        .insert_header(("Greenroom-Req-Id", record.req_id.as_str()))
+        .insert_header(("Greenroom-Outcome", record.outcome.map_or("open", Outcome::as_str)));
+    if let Some(code) = record.outcome.and_then(Outcome::code) {
+        response.insert_header(("Greenroom-Code", code.as_str()));
+    }
+    if finished.frames_left_out > 0 {
+        response.insert_header(("Greenroom-Frames-Left-Out", finished.frames_left_out));
+    }
+    response.body(body.freeze())
+}
+
+/// `GET /v1/sessions/{id}/requests/{req_id}`.
+pub(super) async fn get(
+    app: web::Data<App>,
+    scope: Scope,
+    path: web::Path<(String, String)>,
+) -> Result<HttpResponse, Problem> {
+    let (id, req_id) = path.into_inner();
+    let entry = find(&app, &scope, &id)?;
+    let record = app.manager.ask(&entry, || AskRequest(req_id.clone())).await?;
+    let record = record.ok_or_else(|| Problem::not_found("request"))?;
+    Ok(HttpResponse::Ok().json(RequestView::of(&entry, &record)))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InterruptBody {
+    #[serde(default)]
+    req_id: Option<String>,
+}
+
+/// `POST /v1/sessions/{id}/interrupt`: without a `req_id`, the request whose audio came last.
+pub(super) async fn interrupt(
+    app: web::Data<App>,
+    scope: Scope,
+    id: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let entry = find(&app, &scope, &id)?;
+    let InterruptBody { req_id } = body::read(body::json_object(payload).await?)?;
+    let (req_id, fate) = app.manager.ask(&entry, || Interrupt(req_id.clone())).await?;
+    let outcome = match fate {
+        InterruptFate::TellUpstream | InterruptFate::Dropped => Outcome::Interrupted,
+        InterruptFate::AlreadyEnded(outcome) => outcome,
+        InterruptFate::Unknown => return Err(Problem::not_found("request")),
+    };
+    Ok(HttpResponse::Ok().json(serde_json::json!({"req_id": req_id, "outcome": outcome.as_str()})))
+}

@@ -1,0 +1,223 @@
+//! `/v1/sessions`: create, list, get, delete, and an operator's commands.
+
+use std::sync::Arc;
+
+use actix_web::{HttpResponse, http::StatusCode, http::header, web};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+
+use super::{App, Problem, auth::Scope, body};
+use crate::{
+    errors::ErrorCode,
+    recovery::{SessionId, StateName, TenantId},
+    session::{Operate, Operation, SessionEntry, SessionSpec, SessionView},
+};
+
+/// Sessions on a page when the caller does not say.
+const DEFAULT_LIMIT: usize = 50;
+/// Sessions on a page at most.
+const MAX_LIMIT: usize = 500;
+
+/// Finds a session that the caller may know of.
+pub(super) fn find(app: &App, scope: &Scope, id: &str) -> Result<Arc<SessionEntry>, Problem> {
+    app.manager
+        .registry()
+        .get(id)
+        .filter(|entry| scope.covers(entry))
+        .ok_or_else(|| Problem::not_found("session"))
+}
+
+/// `POST /v1/sessions`.
+pub(super) async fn create(
+    app: web::Data<App>,
+    scope: Scope,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let mut object = body::json_object(payload).await?;
+    let tenant = match &scope {
+        Scope::Tenant(runtime) => runtime.tenant.id.clone(),
+        Scope::Operator => match object.remove("tenant") {
+            Some(serde_json::Value::String(tenant)) => TenantId::from(tenant),
+            Some(_) => return Err(Problem::unprocessable("invalidBody", "tenant: a string is expected")),
+            None => {
+                return Err(Problem::unprocessable(
+                    "invalidBody",
+                    "tenant: the admin API needs to know whose session it is",
+                ));
+            }
+        },
+    };
+    let spec: SessionSpec = body::read(object)?;
+    let mistakes = spec.mistakes();
+    if !mistakes.is_empty() {
+        return Err(Problem::unprocessable("invalidBody", mistakes.join("; ")).with_errors(mistakes));
+    }
+    let entry = app.manager.create(&tenant, spec).await??;
+    Ok(HttpResponse::Created()
+        .insert_header((header::LOCATION, format!("/v1/sessions/{}", entry.id)))
+        .json(app.manager.view(&entry)))
+}
+
+/// The query of a listing.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListQuery {
+    state: Option<String>,
+    code: Option<String>,
+    avatar_id: Option<String>,
+    /// `name:value`, or `name` for any value.
+    label: Option<String>,
+    tenant: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct List {
+    sessions: Vec<SessionView>,
+    /// The cursor of the next page; null on the last one.
+    next_cursor: Option<String>,
+}
+
+struct Filter {
+    state: Option<StateName>,
+    code: Option<ErrorCode>,
+    avatar_id: Option<String>,
+    label: Option<(String, Option<String>)>,
+}
+
+impl Filter {
+    fn of(query: &ListQuery) -> Result<Self, Problem> {
+        let state = query
+            .state
+            .as_deref()
+            .map(|text| {
+                StateName::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+                    let known = StateName::ALL.map(StateName::as_str).join(", ");
+                    Problem::unprocessable("invalidQuery", format!("state: {text:?} is none of {known}"))
+                })
+            })
+            .transpose()?;
+        let code = query
+            .code
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|error| Problem::unprocessable("invalidQuery", format!("code: {error}")))?;
+        let label = query.label.as_deref().map(|text| match text.split_once(':') {
+            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
+            None => (text.to_owned(), None),
+        });
+        Ok(Self { state, code, avatar_id: query.avatar_id.clone(), label })
+    }
+
+    fn holds(&self, entry: &SessionEntry) -> bool {
+        let snapshot = entry.snapshot.load();
+        self.state.is_none_or(|state| snapshot.state_name() == state)
+            && self.code.is_none_or(|code| snapshot.code() == Some(code))
+            && self.avatar_id.as_ref().is_none_or(|avatar| *avatar == entry.spec.avatar_id)
+            && self.label.as_ref().is_none_or(|(name, value)| {
+                entry
+                    .spec
+                    .labels
+                    .get(name)
+                    .is_some_and(|have| value.as_ref().is_none_or(|want| want == have))
+            })
+    }
+}
+
+/// `GET /v1/sessions`.
+pub(super) async fn list(
+    app: web::Data<App>,
+    scope: Scope,
+    query: Result<web::Query<ListQuery>, actix_web::Error>,
+) -> Result<HttpResponse, Problem> {
+    let query =
+        query.map_err(|error| Problem::unprocessable("invalidQuery", error.to_string()))?.into_inner();
+    let filter = Filter::of(&query)?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    if limit == 0 || limit > MAX_LIMIT {
+        let detail = format!("limit is {limit}; 1 to {MAX_LIMIT} are allowed");
+        return Err(Problem::unprocessable("invalidQuery", detail));
+    }
+    let after = query.cursor.as_deref().map(decode_cursor).transpose()?;
+    let asked = query.tenant.map(TenantId::from);
+    if let (Some(own), Some(asked)) = (scope.tenant(), &asked)
+        && own != asked
+    {
+        return Ok(HttpResponse::Ok().json(List { sessions: Vec::new(), next_cursor: None }));
+    }
+    let tenant = scope.tenant().or(asked.as_ref());
+    let page = app.manager.registry().page(tenant, after.as_ref(), limit, |entry| filter.holds(entry));
+    Ok(HttpResponse::Ok().json(List {
+        sessions: page.entries.iter().map(|entry| app.manager.view(entry)).collect(),
+        next_cursor: page.next.map(|id| URL_SAFE_NO_PAD.encode(id.as_str())),
+    }))
+}
+
+fn decode_cursor(cursor: &str) -> Result<SessionId, Problem> {
+    URL_SAFE_NO_PAD
+        .decode(cursor)
+        .ok()
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .map(SessionId::from)
+        .ok_or_else(|| {
+            Problem::unprocessable("invalidQuery", "cursor: use the next_cursor of the page before, as it is")
+        })
+}
+
+/// `GET /v1/sessions/{id}`.
+pub(super) async fn get(
+    app: web::Data<App>,
+    scope: Scope,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let entry = find(&app, &scope, &id)?;
+    Ok(HttpResponse::Ok().json(app.manager.view(&entry)))
+}
+
+/// `DELETE /v1/sessions/{id}`: ends it; a second time changes nothing.
+pub(super) async fn delete(
+    app: web::Data<App>,
+    scope: Scope,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let entry = find(&app, &scope, &id)?;
+    if entry.snapshot.load().state_name() != StateName::Stopped {
+        app.manager.ask(&entry, || Operate(Operation::Delete)).await?;
+    }
+    Ok(HttpResponse::Ok().json(app.manager.view(&entry)))
+}
+
+async fn operate(app: &App, scope: &Scope, id: &str, operation: Operation) -> Result<HttpResponse, Problem> {
+    let entry = find(app, scope, id)?;
+    app.manager.ask(&entry, || Operate(operation)).await?;
+    Ok(HttpResponse::build(StatusCode::OK).json(app.manager.view(&entry)))
+}
+
+/// `POST /v1/sessions/{id}/restart`.
+pub(super) async fn restart(
+    app: web::Data<App>,
+    scope: Scope,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    operate(&app, &scope, &id, Operation::Restart).await
+}
+
+/// `POST /v1/sessions/{id}/park`.
+pub(super) async fn park(
+    app: web::Data<App>,
+    scope: Scope,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    operate(&app, &scope, &id, Operation::Park).await
+}
+
+/// `POST /v1/sessions/{id}/unpark`.
+pub(super) async fn unpark(
+    app: web::Data<App>,
+    scope: Scope,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    operate(&app, &scope, &id, Operation::Unpark).await
+}

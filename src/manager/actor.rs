@@ -1,0 +1,400 @@
+//! The manager's actor: makes sessions, and carries the fleet's effects out.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::oneshot;
+
+use super::{
+    CreateRefused, Limits, Registry, TenantRuntime, UpstreamView, ids,
+    shard::{Shard, StartSession},
+};
+use crate::{
+    errors::ErrorCode,
+    outbox::LedgerConfig,
+    recovery::{
+        AttemptOutcome, Fleet, FleetEffect, FleetInput, Generation, Lifecycle, Moment, ParkCause, SessionId,
+        TenantId,
+        lifecycle::{Hold, Input},
+    },
+    session::{
+        Clock, FleetAnswer, FleetNews, FleetNotice, Operate, Operation, Origin, SessionEntry, SessionSpec, Snapshot,
+    },
+    telemetry::Metrics,
+};
+
+/// How often retention and upkeep are looked after.
+const UPKEEP: Duration = Duration::from_secs(1);
+
+/// The supervisor of all sessions of this process.
+pub struct Manager {
+    pub(super) fleet: Fleet,
+    /// The latest ask of each session that waits or tries, by which a late grant is recognised.
+    pub(super) asks: BTreeMap<SessionId, Generation>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) tenants: Arc<BTreeMap<TenantId, Arc<TenantRuntime>>>,
+    /// Sessions of each tenant that are not stopped.
+    pub(super) live: BTreeMap<TenantId, usize>,
+    /// Stopped sessions, in the order in which they are forgotten.
+    pub(super) stopped: VecDeque<(Moment, SessionId)>,
+    pub(super) shards: Vec<Addr<Shard>>,
+    pub(super) next_shard: usize,
+    pub(super) clock: Clock,
+    pub(super) limits: Limits,
+    pub(super) ledger: LedgerConfig,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) timer: Option<(Moment, SpawnHandle)>,
+    pub(super) mode: Mode,
+}
+
+/// Whether sessions are taken.
+pub(super) enum Mode {
+    Open,
+    /// No new session is taken; whoever waits for the last one to end is told.
+    Draining(Vec<oneshot::Sender<()>>),
+}
+
+impl Actor for Manager {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(UPKEEP, |manager, _ctx| manager.upkeep());
+    }
+}
+
+impl Manager {
+    fn fleet(&mut self, input: FleetInput, ctx: &mut Context<Self>) {
+        let now = self.clock.now();
+        for effect in self.fleet.handle(input, now) {
+            self.carry_out(effect);
+        }
+        self.metrics.gate_waiting.set(self.fleet.waiting() as f64);
+        self.metrics.breaker(self.fleet.breaker_state().into());
+        self.arm_timer(ctx);
+    }
+
+    fn carry_out(&mut self, effect: FleetEffect) {
+        match effect {
+            FleetEffect::Grant { session } => {
+                if let Some(generation) = self.asks.get(&session).copied() {
+                    self.answer(&session, FleetAnswer::Granted(generation));
+                }
+            }
+            FleetEffect::Suspended { session, code } => {
+                if let Some(generation) = self.asks.remove(&session) {
+                    self.answer(&session, FleetAnswer::Suspended(generation, code));
+                }
+            }
+            FleetEffect::Probe { session } => self.answer(&session, FleetAnswer::Probe),
+            FleetEffect::Release { session } => self.answer(&session, FleetAnswer::Release),
+            FleetEffect::TenantSuspended { tenant, code } => {
+                tracing::warn!(%tenant, code = code.as_str(), "tenant suspended");
+                self.tenant_gauge(&tenant, 1.0);
+            }
+            FleetEffect::TenantReleased { tenant } => {
+                tracing::info!(%tenant, "tenant released");
+                self.tenant_gauge(&tenant, 0.0);
+            }
+            FleetEffect::BreakerChanged { state } => {
+                tracing::warn!(state = ?state, "breaker changed");
+            }
+            FleetEffect::GrantExpired { session } => {
+                // Every attempt has deadlines of its own, so that this cannot be unless one did not hold.
+                tracing::error!(%session, "an attempt held its place at the gate beyond every deadline");
+                self.metrics.invariant_breach(crate::telemetry::Invariant::BoundedMemory);
+            }
+        }
+    }
+
+    fn tenant_gauge(&self, tenant: &TenantId, suspended: f64) {
+        if let Some(runtime) = self.tenants.get(tenant) {
+            runtime.metrics.suspended.set(suspended);
+        }
+    }
+
+    /// A session whose actor is being rebuilt after a crash misses this, and asks again when it is back.
+    fn answer(&self, session: &SessionId, answer: FleetAnswer) {
+        let address = self.registry.get(session.as_str()).and_then(|entry| entry.address.load_full());
+        if let Some(address) = address {
+            address.do_send(answer);
+        }
+    }
+
+    fn arm_timer(&mut self, ctx: &mut Context<Self>) {
+        let Some(due) = self.fleet.next_timeout() else { return };
+        match self.timer {
+            Some((armed, _)) if armed <= due => return,
+            Some((_, handle)) => {
+                ctx.cancel_future(handle);
+            }
+            None => {}
+        }
+        let handle = ctx.run_later(self.clock.until(due), |manager, ctx| {
+            manager.timer = None;
+            manager.fleet(FleetInput::Tick, ctx);
+        });
+        self.timer = Some((due, handle));
+    }
+
+    fn upkeep(&mut self) {
+        let now = self.clock.now();
+        while let Some((until, _)) = self.stopped.front() {
+            if *until > now {
+                break;
+            }
+            if let Some((_, id)) = self.stopped.pop_front() {
+                self.registry.remove(&id);
+            }
+        }
+        for runtime in self.tenants.values() {
+            runtime.metrics.upkeep(now.since_start());
+        }
+        self.metrics.upkeep();
+    }
+
+    fn create(
+        &mut self,
+        tenant: &TenantId,
+        spec: SessionSpec,
+        ctx: &mut Context<Self>,
+    ) -> Result<Arc<SessionEntry>, CreateRefused> {
+        if matches!(self.mode, Mode::Draining(_)) {
+            return Err(CreateRefused::Draining);
+        }
+        let runtime = self.tenants.get(tenant).cloned().ok_or(CreateRefused::UnknownTenant)?;
+        let live = self.live.get(tenant).copied().unwrap_or_default();
+        if live >= runtime.tenant.max_sessions {
+            return Err(CreateRefused::TenantFull { max: runtime.tenant.max_sessions });
+        }
+        if self.live.values().sum::<usize>() >= self.limits.max_sessions {
+            return Err(CreateRefused::Full { max: self.limits.max_sessions });
+        }
+
+        let now = self.clock.now();
+        let id = ids::session_id(SystemTime::now(), rand::random());
+        let mut lifecycle = Lifecycle::new(Arc::clone(&runtime.recovery));
+        let first = match self.fleet.suspension(tenant).map(|suspension| suspension.code) {
+            None => Input::Start,
+            Some(code) => {
+                // The ask is made for it here, so that the fleet knows it among those to release.
+                let ask = FleetInput::Ask {
+                    session: id.clone(),
+                    tenant: tenant.clone(),
+                    pass: crate::recovery::lifecycle::Pass::Normal,
+                };
+                self.fleet(ask, ctx);
+                Input::StartSuspended(code)
+            }
+        };
+        lifecycle.handle(first, now, 0.0);
+
+        let snapshot = Snapshot::of(&lifecycle, now);
+        runtime.metrics.state_entered(snapshot.state_name());
+        let ledger = LedgerConfig { bytes_per_second: spec.bytes_per_second(), ..self.ledger };
+        let entry = Arc::new(SessionEntry {
+            id,
+            tenant: tenant.clone(),
+            origin: Origin::Api,
+            created_at: now,
+            spec,
+            address: ArcSwapOption::empty(),
+            snapshot: ArcSwap::from_pointee(snapshot),
+        });
+        *self.live.entry(tenant.clone()).or_default() += 1;
+        self.registry.insert(Arc::clone(&entry));
+        tracing::info!(session = %entry.id, %tenant, avatar_id = entry.spec.avatar_id, "session created");
+
+        let shard = &self.shards[self.next_shard % self.shards.len()];
+        self.next_shard = self.next_shard.wrapping_add(1);
+        // One message for each session that was admitted, so the limits bound them.
+        shard.do_send(StartSession { entry: Arc::clone(&entry), lifecycle, ledger, tenant: runtime });
+        Ok(entry)
+    }
+
+    fn gone(&mut self, session: SessionId, tenant: &TenantId) {
+        self.asks.remove(&session);
+        if let Some(live) = self.live.get_mut(tenant) {
+            *live = live.saturating_sub(1);
+        }
+        self.stopped.push_back((self.clock.now() + self.limits.retention, session));
+        let is_last = self.live.values().all(|&live| live == 0);
+        if let Mode::Draining(waiting) = &mut self.mode
+            && is_last
+        {
+            for told in waiting.drain(..) {
+                // Whoever waited may have given up at its deadline.
+                drop(told.send(()));
+            }
+        }
+    }
+}
+
+impl Handler<FleetNotice> for Manager {
+    type Result = ();
+
+    fn handle(&mut self, notice: FleetNotice, ctx: &mut Self::Context) {
+        let FleetNotice { session, tenant, news } = notice;
+        let input = match news {
+            FleetNews::Ask(generation, pass) => {
+                self.asks.insert(session.clone(), generation);
+                FleetInput::Ask { session, tenant, pass }
+            }
+            FleetNews::Withdraw => {
+                self.asks.remove(&session);
+                FleetInput::Withdraw { session }
+            }
+            FleetNews::Settled(error) => {
+                self.asks.remove(&session);
+                let retry_after = error.as_ref().and_then(|error| error.retry_after);
+                let outcome = error.map_or(AttemptOutcome::Confirmed, |error| AttemptOutcome::Refused {
+                    code: error.code,
+                    key_refused: error.is_api_key_refused(),
+                    health: error.speaks_of_health(),
+                });
+                FleetInput::Settled { session, outcome, retry_after }
+            }
+            FleetNews::Parked(hold) => match park_cause(&hold) {
+                Some(cause) => FleetInput::Parked { session, tenant, cause },
+                // The fleet itself said so.
+                None => return,
+            },
+            FleetNews::Unparked => FleetInput::Left { session },
+            FleetNews::SlotFreed => FleetInput::SlotFreed { tenant },
+            FleetNews::Gone => {
+                self.gone(session.clone(), &tenant);
+                FleetInput::Left { session }
+            }
+        };
+        self.fleet(input, ctx);
+    }
+}
+
+/// What the fleet makes of a park; `None` where the fleet caused it.
+fn park_cause(hold: &Hold) -> Option<ParkCause> {
+    match hold {
+        Hold::Error(code @ (ErrorCode::BillingRequired | ErrorCode::CreditsExhausted)) => {
+            Some(ParkCause::Billing(*code))
+        }
+        Hold::Error(ErrorCode::ConcurrencyLimit) => Some(ParkCause::Concurrency),
+        // Every other code parks its own session only, by the default policy or by a configured one.
+        Hold::Error(_) => Some(ParkCause::Duration),
+        Hold::KeyRefused => Some(ParkCause::KeyRefused),
+        Hold::Suspension(_) => None,
+        Hold::Operator => Some(ParkCause::Operator),
+    }
+}
+
+/// Makes a session.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Arc<SessionEntry>, CreateRefused>")]
+pub(super) struct Create {
+    pub(super) tenant: TenantId,
+    pub(super) spec: SessionSpec,
+}
+
+impl Handler<Create> for Manager {
+    type Result = Result<Arc<SessionEntry>, CreateRefused>;
+
+    fn handle(&mut self, Create { tenant, spec }: Create, ctx: &mut Self::Context) -> Self::Result {
+        self.create(&tenant, spec, ctx)
+    }
+}
+
+/// Carries an operation out on all sessions of a tenant; answers with their number.
+#[derive(Debug, Message)]
+#[rtype(result = "usize")]
+pub(super) struct OperateTenant {
+    pub(super) tenant: TenantId,
+    pub(super) operation: Operation,
+}
+
+impl Handler<OperateTenant> for Manager {
+    type Result = usize;
+
+    fn handle(&mut self, message: OperateTenant, ctx: &mut Self::Context) -> Self::Result {
+        let OperateTenant { tenant, operation } = message;
+        if operation == Operation::Unpark {
+            self.fleet(FleetInput::Unsuspend { tenant: tenant.clone() }, ctx);
+        }
+        let sessions = self.registry.of_tenant(&tenant);
+        for entry in &sessions {
+            if let Some(address) = entry.address.load_full() {
+                // One message for each session of the tenant.
+                address.do_send(Operate(operation));
+            }
+        }
+        sessions.len()
+    }
+}
+
+/// Takes no new session, ends all, and answers when the last one is gone.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Drain;
+
+impl Handler<Drain> for Manager {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _message: Drain, _ctx: &mut Self::Context) -> Self::Result {
+        let (told, gone) = oneshot::channel();
+        let waiting = match &mut self.mode {
+            Mode::Draining(waiting) => waiting,
+            mode @ Mode::Open => {
+                *mode = Mode::Draining(Vec::new());
+                for entry in self.registry.all() {
+                    if let Some(address) = entry.address.load_full() {
+                        address.do_send(Operate(Operation::Delete));
+                    }
+                }
+                let Mode::Draining(waiting) = mode else { return Box::pin(async {}) };
+                waiting
+            }
+        };
+        if self.live.values().all(|&live| live == 0) {
+            return Box::pin(async {});
+        }
+        waiting.push(told);
+        Box::pin(async move {
+            // An error means that the manager is gone, and then so are the sessions.
+            drop(gone.await);
+        })
+    }
+}
+
+/// Asks how the service's endpoints are judged.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<UpstreamView>")]
+pub(super) struct AskUpstreams;
+
+impl Handler<AskUpstreams> for Manager {
+    type Result = Vec<UpstreamView>;
+
+    fn handle(&mut self, _message: AskUpstreams, _ctx: &mut Self::Context) -> Self::Result {
+        vec![UpstreamView::of(&self.fleet)]
+    }
+}
+
+/// Opens or closes the breaker by an operator's command.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) enum SetBreaker {
+    Open,
+    Close,
+}
+
+impl Handler<SetBreaker> for Manager {
+    type Result = ();
+
+    fn handle(&mut self, message: SetBreaker, ctx: &mut Self::Context) {
+        let input = match message {
+            SetBreaker::Open => FleetInput::OpenBreaker,
+            SetBreaker::Close => FleetInput::CloseBreaker,
+        };
+        self.fleet(input, ctx);
+    }
+}

@@ -1,0 +1,365 @@
+//! The session's actor: takes messages, asks the machines, and carries their effects out.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::SystemTime};
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    Accepted, AskRequest, AudioRefused, FleetAnswer, FleetNews, FleetNotice, InjectPanic, Interrupt, Operate,
+    Operation, SendAudio, SessionContext, Snapshot,
+    connection::{Connection, Ending, panic_error, report_settled},
+    messages::LinkNews,
+    state::{Link, Session},
+};
+use crate::{
+    errors::SessionError,
+    outbox::{InterruptFate, Record},
+    recovery::{
+        Generation, Moment,
+        lifecycle::{Admission, Count, Effect, EndRequests, Input, State},
+    },
+    wire,
+};
+
+/// The actor of one session. A panic ends it; its [`Session`] lives on, and a new actor takes it over.
+pub struct SessionActor {
+    context: Rc<SessionContext>,
+    session: Rc<RefCell<Session>>,
+    /// The input that the new actor begins with: the crash of the one before it.
+    first: Option<Input>,
+    timer: Option<(Moment, SpawnHandle)>,
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Some(input) = self.first.take() {
+            self.handle_input(input, ctx);
+        }
+        self.carry_out(ctx);
+    }
+}
+
+impl SessionActor {
+    pub(super) const fn new(
+        context: Rc<SessionContext>,
+        session: Rc<RefCell<Session>>,
+        first: Option<Input>,
+    ) -> Self {
+        Self { context, session, first, timer: None }
+    }
+
+    fn handle_input(&mut self, input: Input, ctx: &mut Context<Self>) {
+        let now = self.context.clock.now();
+        self.session.borrow_mut().lifecycle.handle(input, now, rand::random());
+        self.carry_out(ctx);
+    }
+
+    fn carry_out(&mut self, ctx: &mut Context<Self>) {
+        loop {
+            let effect = self.session.borrow_mut().lifecycle.next_effect();
+            let Some(effect) = effect else { break };
+            self.carry_out_one(effect, ctx);
+        }
+        report_settled(&self.context, &mut self.session.borrow_mut());
+        self.publish();
+        self.arm_timer(ctx);
+        self.stop_when_gone(ctx);
+    }
+
+    fn carry_out_one(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::Ask { generation, pass } => self.tell_fleet(FleetNews::Ask(generation, pass)),
+            Effect::Withdraw => self.tell_fleet(FleetNews::Withdraw),
+            Effect::Settled(error) => self.tell_fleet(FleetNews::Settled(error)),
+            Effect::Connect(generation) => self.connect(generation, ctx),
+            Effect::Close(generation) => self.close(generation),
+            Effect::Parked(hold) => self.tell_fleet(FleetNews::Parked(hold)),
+            Effect::Unparked => self.tell_fleet(FleetNews::Unparked),
+            Effect::SlotFreed => self.tell_fleet(FleetNews::SlotFreed),
+            Effect::EndRequests(which) => self.end_requests(which),
+            Effect::Count(count) => self.count(&count),
+        }
+    }
+
+    /// The manager's mailbox bound is passed by: a session has at most a handful of notices under way (an
+    /// ask, its settlement, a park), so that their number is bounded by that of the sessions.
+    fn tell_fleet(&self, news: FleetNews) {
+        let entry = &self.context.entry;
+        self.context.fleet.do_send(FleetNotice {
+            session: entry.id.clone(),
+            tenant: entry.tenant.clone(),
+            news,
+        });
+    }
+
+    fn connect(&mut self, generation: Generation, ctx: &Context<Self>) {
+        let (stop, stopped) = oneshot::channel();
+        let wake = Rc::new(Notify::new());
+        let actor = ctx.address();
+        let connection = Connection {
+            context: Rc::clone(&self.context),
+            session: Rc::clone(&self.session),
+            generation,
+            wake: Rc::clone(&wake),
+            actor: actor.clone(),
+        };
+        let egress = self.context.target.egress;
+        let running = actix_rt::spawn(connection.run(stopped));
+        let abort = running.abort_handle();
+        let gone = actix_rt::spawn(async move {
+            let error = match running.await {
+                Ok(Ending::Closed) => None,
+                Ok(Ending::Broke(error)) => Some(error),
+                Err(crash) => match crash.try_into_panic() {
+                    Ok(payload) => Some(Box::new(panic_error(payload.as_ref(), egress))),
+                    // Aborted by whoever takes a crashed session over, who knows.
+                    Err(_cancelled) => None,
+                },
+            };
+            actor.do_send(LinkNews::Gone { generation, error });
+        });
+        self.session.borrow_mut().link = Some(Link { generation, stop: Some(stop), wake, abort, gone });
+    }
+
+    fn close(&self, generation: Generation) {
+        if let Some(link) = &mut self.session.borrow_mut().link
+            && link.generation == generation
+        {
+            link.stop = None;
+        }
+    }
+
+    fn end_requests(&self, which: EndRequests) {
+        let now = self.context.clock.now();
+        let mut session = self.session.borrow_mut();
+        session.drop_controls();
+        match which {
+            EndRequests::Sent(code) => session.ledger.fail_sent(code, now),
+            EndRequests::All(code) => session.ledger.fail_all(code, now),
+            EndRequests::Interrupted => session.ledger.interrupt_all(now),
+        }
+    }
+
+    fn count(&self, count: &Count) {
+        let (metrics, tenant) = (&self.context.metrics, &self.context.tenant_metrics);
+        match count {
+            Count::Error(error) => {
+                metrics.error(error.code, error.phase);
+                tenant.error(error.code);
+                self.log_error(error);
+            }
+            Count::Restart(code) => metrics.restart(*code),
+            Count::Park(code) => tenant.park(*code),
+            Count::Failure(code) => tenant.failure(*code),
+            Count::BudgetExhausted => {
+                tenant.budget_exhausted.increment(1);
+                tracing::error!(
+                    session = %self.context.entry.id, tenant = %self.context.entry.tenant,
+                    restarts = self.context.recovery.budget.restarts,
+                    window_s = self.context.recovery.budget.window.as_secs(),
+                    "restart budget exhausted"
+                );
+            }
+            Count::Recovered(after) => metrics.recovery(*after),
+        }
+    }
+
+    fn log_error(&self, error: &SessionError) {
+        tracing::warn!(
+            session = %self.context.entry.id,
+            tenant = %self.context.entry.tenant,
+            code = error.code.as_str(),
+            phase = error.phase.as_str(),
+            connection_id = error.connection_id.as_deref().unwrap_or_default(),
+            req_id = error.req_id.as_deref().unwrap_or_default(),
+            close_code = error.close_code.unwrap_or_default(),
+            http_status = error.http_status.unwrap_or_default(),
+            rule = error.rule,
+            action = self.context.recovery.policy.action(error.code).as_str(),
+            error = error.message,
+            "session error"
+        );
+    }
+
+    /// Publishes the snapshot, and moves the session from state to state in the gauges.
+    fn publish(&self) {
+        let now = self.context.clock.now();
+        let snapshot = Snapshot::of(&self.session.borrow().lifecycle, now);
+        let name = snapshot.state_name();
+        let before = self.context.entry.snapshot.swap(Arc::new(snapshot)).state_name();
+        if before != name {
+            self.context.tenant_metrics.state_changed(before, name);
+            tracing::info!(
+                session = %self.context.entry.id, tenant = %self.context.entry.tenant,
+                from = before.as_str(), to = name.as_str(), "session state changed"
+            );
+        }
+    }
+
+    /// Sets the one timer to the earliest of what is due. A timer that comes too early finds nothing due and
+    /// is set again, so it is only replaced where something is due earlier.
+    fn arm_timer(&mut self, ctx: &mut Context<Self>) {
+        let due = {
+            let session = self.session.borrow();
+            [session.lifecycle.next_timeout(), session.ledger.next_timeout()].into_iter().flatten().min()
+        };
+        let Some(due) = due else { return };
+        match self.timer {
+            Some((armed, _)) if armed <= due => return,
+            Some((_, handle)) => {
+                ctx.cancel_future(handle);
+            }
+            None => {}
+        }
+        let handle = ctx.run_later(self.context.clock.until(due), |actor, ctx| {
+            actor.timer = None;
+            let now = actor.context.clock.now();
+            {
+                let mut session = actor.session.borrow_mut();
+                let cause = session.lifecycle.last_error().map(|(error, _)| error.code);
+                session.ledger.tick(cause, now);
+            }
+            actor.handle_input(Input::Tick, ctx);
+        });
+        self.timer = Some((due, handle));
+    }
+
+    /// A stopped session whose connection is gone has nothing left to do.
+    fn stop_when_gone(&self, ctx: &mut Context<Self>) {
+        let gone = {
+            let session = self.session.borrow();
+            matches!(session.lifecycle.state(), State::Stopped { .. }) && session.link.is_none()
+        };
+        if gone {
+            self.tell_fleet(FleetNews::Gone);
+            ctx.stop();
+        }
+    }
+}
+
+impl Handler<LinkNews> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, news: LinkNews, ctx: &mut Self::Context) {
+        let input = match news {
+            LinkNews::Connected { generation, connection_id, capabilities } => {
+                Input::Connected { generation, connection_id, capabilities }
+            }
+            LinkNews::RequestFailed { generation, error } => {
+                Input::RequestFailed { generation, error: Arc::new(SessionError::clone(&error)) }
+            }
+            LinkNews::Gone { generation, error } => {
+                let mut session = self.session.borrow_mut();
+                if session.link.as_ref().is_some_and(|link| link.generation == generation) {
+                    session.link = None;
+                }
+                drop(session);
+                match error {
+                    Some(error) => Input::Broke { generation, error: Arc::from(error) },
+                    None => Input::Closed(generation),
+                }
+            }
+        };
+        self.handle_input(input, ctx);
+    }
+}
+
+impl Handler<FleetAnswer> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, answer: FleetAnswer, ctx: &mut Self::Context) {
+        let input = match answer {
+            FleetAnswer::Granted(generation) => Input::Granted(generation),
+            FleetAnswer::Suspended(generation, code) => Input::Suspended(generation, code),
+            FleetAnswer::Probe => Input::Probe,
+            FleetAnswer::Release => Input::Release,
+        };
+        self.handle_input(input, ctx);
+    }
+}
+
+impl Handler<Operate> for SessionActor {
+    type Result = Arc<Snapshot>;
+
+    fn handle(&mut self, Operate(operation): Operate, ctx: &mut Self::Context) -> Self::Result {
+        let input = match operation {
+            Operation::Restart => Input::Restart,
+            Operation::Park => Input::Park,
+            Operation::Unpark => Input::Unpark,
+            Operation::Delete => Input::Delete,
+        };
+        self.handle_input(input, ctx);
+        self.context.entry.snapshot.load_full()
+    }
+}
+
+impl Handler<SendAudio> for SessionActor {
+    type Result = Result<Accepted, AudioRefused>;
+
+    fn handle(&mut self, message: SendAudio, ctx: &mut Self::Context) -> Self::Result {
+        let SendAudio { req_id, audio, end, watch } = message;
+        let now = self.context.clock.now();
+        let mut session = self.session.borrow_mut();
+        let admission = session.lifecycle.admission();
+        if admission == Admission::Refused {
+            let snapshot = self.context.entry.snapshot.load();
+            return Err(AudioRefused::State { state: snapshot.state_name(), code: snapshot.code() });
+        }
+        let req_id = match req_id {
+            Some(req_id) if session.ledger.record(&req_id).is_none() => {
+                return Err(AudioRefused::UnknownRequest(req_id));
+            }
+            Some(req_id) => req_id,
+            None => wire::request_id(SystemTime::now(), rand::random()),
+        };
+        session.ledger.accept(&req_id, audio, end, now)?;
+        let finished = watch.map(|wants| session.watch(&req_id, wants));
+        session.wake_link();
+        self.context.outbox.set(&self.context, session.ledger.queued_bytes());
+        drop(session);
+        if admission == Admission::Wakes {
+            self.handle_input(Input::Audio, ctx);
+        } else {
+            self.arm_timer(ctx);
+        }
+        Ok(Accepted { req_id, finished })
+    }
+}
+
+impl Handler<Interrupt> for SessionActor {
+    type Result = actix::MessageResult<Interrupt>;
+
+    fn handle(&mut self, Interrupt(req_id): Interrupt, _ctx: &mut Self::Context) -> Self::Result {
+        let mut session = self.session.borrow_mut();
+        let req_id = req_id.or_else(|| session.ledger.latest_open().map(|record| record.req_id.clone()));
+        let Some(req_id) = req_id else {
+            return actix::MessageResult((None, InterruptFate::Unknown));
+        };
+        let fate = session.ledger.interrupt(&req_id, self.context.clock.now());
+        if fate == InterruptFate::TellUpstream {
+            session.tell_interrupt(&req_id);
+        }
+        report_settled(&self.context, &mut session);
+        actix::MessageResult((Some(req_id), fate))
+    }
+}
+
+impl Handler<AskRequest> for SessionActor {
+    type Result = Option<Record>;
+
+    fn handle(&mut self, AskRequest(req_id): AskRequest, _ctx: &mut Self::Context) -> Self::Result {
+        self.session.borrow().ledger.record(&req_id).cloned()
+    }
+}
+
+impl Handler<InjectPanic> for SessionActor {
+    type Result = ();
+
+    #[expect(clippy::panic, reason = "the message exists to show what a panic costs")]
+    fn handle(&mut self, _message: InjectPanic, _ctx: &mut Self::Context) {
+        panic!("injected");
+    }
+}

@@ -1,0 +1,197 @@
+//! One connection of a session: from the token call to the end of the socket.
+//!
+//! It is a future on the session's own thread. It takes audio straight from the session's ledger when the
+//! socket has room, and notes frames there, so that neither passes a queue; only what changes the
+//! session's state goes to the actor as a message.
+
+use std::{cell::RefCell, rc::Rc};
+
+use actix::Addr;
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    SessionContext,
+    actor::SessionActor,
+    messages::LinkNews,
+    meter::Connected,
+    state::Session,
+};
+use crate::{
+    errors::{Egress, ErrorCode, Evidence, Observed, Phase, SessionError},
+    outbox::{FrameFate, InterruptFate, Outcome, Record},
+    recovery::Generation,
+    upstream::{Opened, Socket, SocketEvent, Timings},
+    wire::{Data, proto::server_playback_state::State as Playback},
+};
+
+/// What a connection needs of its session.
+pub(super) struct Connection {
+    pub(super) context: Rc<SessionContext>,
+    pub(super) session: Rc<RefCell<Session>>,
+    pub(super) generation: Generation,
+    pub(super) wake: Rc<Notify>,
+    pub(super) actor: Addr<SessionActor>,
+}
+
+/// How a connection ended.
+pub(super) enum Ending {
+    /// By command, with a close handshake where it had been confirmed.
+    Closed,
+    /// With an error.
+    Broke(Box<SessionError>),
+}
+
+impl Connection {
+    /// Opens the connection and serves it until it ends, or until `stop` is dropped or sent to.
+    pub(super) async fn run(self, mut stop: oneshot::Receiver<()>) -> Ending {
+        let mut timings = Timings::default();
+        let opened = tokio::select! {
+            biased;
+            _ = &mut stop => return Ending::Closed,
+            opened = self.context.client.open(&self.context.target, &mut timings) => opened,
+        };
+        self.observe(&timings, opened.as_ref().err());
+        match opened {
+            Err(error) => Ending::Broke(Box::new(error)),
+            Ok(Opened { connection_id, capabilities, socket }) => {
+                let _connected = Connected::count(&self.context.tenant_metrics, self.context.clock);
+                self.tell(LinkNews::Connected { generation: self.generation, connection_id, capabilities });
+                self.serve(socket, stop).await
+            }
+        }
+    }
+
+    async fn serve(&self, mut socket: Socket, mut stop: oneshot::Receiver<()>) -> Ending {
+        loop {
+            if let Err(error) = self.pump(&mut socket) {
+                return Ending::Broke(Box::new(error));
+            }
+            tokio::select! {
+                biased;
+                _ = &mut stop => {
+                    socket.close().await;
+                    return Ending::Closed;
+                }
+                () = self.wake.notified() => {}
+                event = socket.next(&self.context.recovery.policy) => match event {
+                    SocketEvent::Frame { data, bytes } => self.frame(data, bytes),
+                    SocketEvent::Room => {}
+                    SocketEvent::RequestFailed(error) => self.request_failed(error),
+                    SocketEvent::Ended(error) => return Ending::Broke(Box::new(error)),
+                },
+            }
+        }
+    }
+
+    /// Sends what waits, as far as the socket takes it.
+    fn pump(&self, socket: &mut Socket) -> Result<(), SessionError> {
+        while socket.has_room() {
+            let Some(message) = self.session.borrow_mut().next_message(self.generation) else { break };
+            self.context.metrics.bytes_up.increment(message.len() as u64);
+            self.context.metrics.frames_up.increment(1);
+            socket.send(message)?;
+        }
+        Ok(())
+    }
+
+    fn frame(&self, data: Data, message: bytes::Bytes) {
+        self.context.metrics.bytes_down.increment(message.len() as u64);
+        self.context.metrics.frames_down.increment(1);
+        let now = self.context.clock.now();
+        let mut session = self.session.borrow_mut();
+        match data {
+            Data::ServerResponseAnimation(frame) => {
+                if session.frame(&frame.req_id, frame.end, message, now) == FrameFate::Late {
+                    tracing::debug!(session = %self.context.entry.id, req_id = frame.req_id, "late frame dropped");
+                }
+            }
+            Data::ServerPlaybackState(playback) => {
+                if playback.state() == Playback::Interrupted
+                    && session.ledger.interrupt(&playback.req_id, now) == InterruptFate::TellUpstream
+                {
+                    tracing::info!(
+                        session = %self.context.entry.id, req_id = playback.req_id,
+                        reason = playback.reason, "request interrupted by the service"
+                    );
+                }
+            }
+            // Nothing else is due from the service on a confirmed connection, and what is not due is ignored:
+            // a service may add lifecycle messages. ServerErrors never come here.
+            Data::ClientConfigureSession(_)
+            | Data::ServerConfirmSession(_)
+            | Data::ClientAudioInput(_)
+            | Data::ServerError(_)
+            | Data::ClientInterrupt(_)
+            | Data::ClientPause(_)
+            | Data::ClientResume(_) => {}
+        }
+        report_settled(&self.context, &mut session);
+    }
+
+    fn request_failed(&self, error: SessionError) {
+        if let Some(req_id) = &error.req_id {
+            let mut session = self.session.borrow_mut();
+            session.ledger.fail(req_id, error.code, &error.message, self.context.clock.now());
+            report_settled(&self.context, &mut session);
+        }
+        self.tell(LinkNews::RequestFailed { generation: self.generation, error: Rc::new(error) });
+    }
+
+    /// The mailbox bound is passed by: a connection has two state changes to tell, and failures of single
+    /// requests are bounded by the requests that may be open.
+    fn tell(&self, news: LinkNews) {
+        self.actor.do_send(news);
+    }
+
+    fn observe(&self, timings: &Timings, error: Option<&SessionError>) {
+        let metrics = &self.context.metrics;
+        let code = error.map(|error| error.code);
+        let failed_at_token = error.is_some_and(|error| error.phase == Phase::SessionToken);
+        if let Some(token) = timings.token {
+            metrics.token_request(if failed_at_token { code } else { None }, token);
+        }
+        if let Some(handshake) = timings.handshake {
+            metrics.handshake(code, handshake);
+        }
+    }
+}
+
+/// Tells metrics and log of the requests that got their outcome, and whoever watches them.
+pub(super) fn report_settled(context: &SessionContext, session: &mut Session) {
+    while let Some(record) = session.next_settled() {
+        report(context, &record);
+    }
+    context.outbox.set(context, session.ledger.queued_bytes());
+}
+
+fn report(context: &SessionContext, record: &Record) {
+    let Some(outcome) = record.outcome else { return };
+    context.tenant_metrics.request(outcome);
+    if let Some(first_frame) = record.first_frame_after() {
+        context.metrics.first_frame(first_frame);
+    }
+    match outcome {
+        Outcome::Completed | Outcome::Interrupted => tracing::debug!(
+            session = %context.entry.id, tenant = %context.entry.tenant, req_id = record.req_id,
+            outcome = outcome.as_str(), frames = record.frames, "request ended"
+        ),
+        Outcome::Failed(code) => tracing::warn!(
+            session = %context.entry.id, tenant = %context.entry.tenant, req_id = record.req_id,
+            code = code.as_str(), frames = record.frames,
+            reason = record.reason.as_deref().unwrap_or_default(), "request failed"
+        ),
+    }
+}
+
+/// The error for a panic of a session's own code.
+pub(super) fn panic_error(payload: &(dyn std::any::Any + Send), egress: Egress) -> SessionError {
+    let text = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text");
+    let evidence = Evidence::new(Phase::WebsocketRuntime, Observed::Internal, egress);
+    let error = SessionError::classified(evidence, format!("the session's handler panicked: {text}"));
+    debug_assert_eq!(error.code, ErrorCode::Unknown);
+    error
+}

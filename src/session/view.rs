@@ -1,0 +1,192 @@
+//! What the outside sees of a session: a snapshot that the session publishes at every change.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use serde::Serialize;
+
+use super::{Clock, SessionAddress, SessionSpec};
+use crate::{
+    errors::SessionError,
+    recovery::{
+        Lifecycle, Moment, Policy, SessionId, StateName, TenantId,
+        lifecycle::{Hold, State},
+    },
+};
+
+/// How a session came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Made over HTTP.
+    Api,
+}
+
+/// An entry of the registry: what everybody may know of a session without asking its actor.
+#[derive(Debug)]
+pub struct SessionEntry {
+    /// The session's id.
+    pub id: SessionId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// How it came to be.
+    pub origin: Origin,
+    /// When it was made.
+    pub created_at: Moment,
+    /// What it is made from.
+    pub spec: SessionSpec,
+    /// Where its actor is reached; replaced when the actor is rebuilt.
+    pub address: ArcSwapOption<SessionAddress>,
+    /// The latest snapshot.
+    pub snapshot: ArcSwap<Snapshot>,
+}
+
+/// The changing part of a session, as it was at its latest change.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The state.
+    pub state: State,
+    /// Restarts since it was made.
+    pub restarts: u64,
+    /// Failed attempts that were not forgotten at the time.
+    pub attempt: u32,
+    /// When those are forgotten, if it runs on.
+    pub stable_at: Option<Moment>,
+    /// When the next attempt is due.
+    pub next_attempt_at: Option<Moment>,
+    /// The latest error and when it happened.
+    pub last_error: Option<(Arc<SessionError>, Moment)>,
+}
+
+impl Snapshot {
+    /// The snapshot of `lifecycle` now.
+    pub fn of(lifecycle: &Lifecycle, now: Moment) -> Self {
+        Self {
+            state: lifecycle.state().clone(),
+            restarts: lifecycle.restarts(),
+            attempt: lifecycle.attempt(now),
+            stable_at: lifecycle.stable_at(),
+            next_attempt_at: lifecycle.next_attempt_at(),
+            last_error: lifecycle.last_error().map(|(error, at)| (Arc::clone(error), at)),
+        }
+    }
+
+    /// The name of the state.
+    pub const fn state_name(&self) -> StateName {
+        self.state.name()
+    }
+
+    /// The code that a list of sessions is filtered by: what holds it, or its latest error.
+    pub fn code(&self) -> Option<crate::errors::ErrorCode> {
+        match &self.state {
+            State::Parked(Hold::Error(code) | Hold::Suspension(code)) => Some(*code),
+            State::Parked(Hold::KeyRefused | Hold::Operator)
+            | State::Starting(_)
+            | State::Running { .. }
+            | State::BackingOff(_)
+            | State::Dormant
+            | State::Failed
+            | State::Stopped { .. } => self.last_error.as_ref().map(|(error, _)| error.code),
+        }
+    }
+
+    /// Why the session does not run, in words; `None` where the state says enough.
+    fn reason(&self, tenant: &TenantId) -> Option<String> {
+        match &self.state {
+            State::Parked(Hold::Operator) => Some("parked by an operator until it is unparked".to_owned()),
+            State::Parked(Hold::Suspension(code)) => Some(format!(
+                "tenant {tenant} is suspended because of {code} on another session; see {}",
+                code.docs_url()
+            )),
+            State::Parked(Hold::KeyRefused) => Some(format!(
+                "the service refuses tenant {tenant}'s API key; change upstream_api_key, then unpark the tenant"
+            )),
+            State::Parked(Hold::Error(code)) => Some(format!("{} See {}", code.meaning(), code.docs_url())),
+            State::Failed => self.last_error.as_ref().map(|(error, _)| {
+                format!("{} Mend it, then restart the session; see {}", error.code.meaning(), error.code.docs_url())
+            }),
+            State::Starting(_)
+            | State::Running { .. }
+            | State::BackingOff(_)
+            | State::Dormant
+            | State::Stopped { .. } => None,
+        }
+    }
+}
+
+/// A session in JSON. The names are the contract's.
+#[derive(Debug, Serialize)]
+pub struct SessionView {
+    id: SessionId,
+    tenant: TenantId,
+    avatar_id: String,
+    state: &'static str,
+    /// Why it does not run, in words.
+    reason: Option<String>,
+    origin: Origin,
+    sample_rate: u32,
+    audio_format: super::AudioFormat,
+    connection_id: Option<Arc<str>>,
+    capabilities: Arc<[String]>,
+    restarts: u64,
+    attempt: u32,
+    next_attempt_at: Option<String>,
+    last_error: Option<ErrorView>,
+    created_at: String,
+    running_since: Option<String>,
+    labels: BTreeMap<String, String>,
+}
+
+/// An error in JSON.
+#[derive(Debug, Serialize)]
+pub struct ErrorView {
+    #[serde(flatten)]
+    error: SessionError,
+    /// What the policy does about it.
+    action: &'static str,
+    at: String,
+    docs_url: String,
+}
+
+impl SessionEntry {
+    /// The session in JSON.
+    pub fn view(&self, clock: &Clock, policy: &Policy) -> SessionView {
+        let snapshot = self.snapshot.load();
+        let (connection_id, capabilities, running_since) = match &snapshot.state {
+            State::Running { since, connection_id, capabilities, .. } => {
+                (Some(Arc::clone(connection_id)), Arc::clone(capabilities), Some(clock.rfc3339(*since)))
+            }
+            State::Starting(_)
+            | State::BackingOff(_)
+            | State::Parked(_)
+            | State::Dormant
+            | State::Failed
+            | State::Stopped { .. } => (None, Arc::from([]), None),
+        };
+        let is_stable = snapshot.stable_at.is_some_and(|at| clock.now() >= at);
+        SessionView {
+            id: self.id.clone(),
+            tenant: self.tenant.clone(),
+            avatar_id: self.spec.avatar_id.clone(),
+            state: snapshot.state_name().as_str(),
+            reason: snapshot.reason(&self.tenant),
+            origin: self.origin,
+            sample_rate: self.spec.sample_rate,
+            audio_format: self.spec.audio_format,
+            connection_id,
+            capabilities,
+            restarts: snapshot.restarts,
+            attempt: if is_stable { 0 } else { snapshot.attempt },
+            next_attempt_at: snapshot.next_attempt_at.map(|at| clock.rfc3339(at)),
+            last_error: snapshot.last_error.as_ref().map(|(error, at)| ErrorView {
+                error: SessionError::clone(error),
+                action: policy.action(error.code).as_str(),
+                at: clock.rfc3339(*at),
+                docs_url: error.code.docs_url(),
+            }),
+            created_at: clock.rfc3339(self.created_at),
+            running_since,
+            labels: self.spec.labels.clone(),
+        }
+    }
+}
