@@ -8,7 +8,7 @@ use super::{
     Admin, Backoff, Breaker, Budget, Config, Continuity, Deadlines, Defaults, Gate, LogFormat, Outbox,
     Recovery, Server, Sessions, Store, Telemetry, Upstream, UpstreamAuth,
     reader::Section,
-    tenants::{read_policy, read_tenants},
+    tenants::{check_key, read_policy, read_tenants},
 };
 use crate::recovery::Policy;
 
@@ -50,6 +50,9 @@ fn read_admin(section: &Section<'_>, server: &Server) -> Admin {
     let default = Admin::default();
     let has_key = section.node("key").is_some();
     let admin = Admin { listen: section.address("listen", default.listen), key: section.secret("key") };
+    if let Some(Err(text)) = admin.key.as_ref().map(check_key) {
+        section.mistake("key", text);
+    }
     if !has_key && !admin.listen.ip().is_loopback() {
         let text = "without admin.key only a loopback address is allowed, since whoever reaches it reads all \
                     sessions; set admin.key, or use 127.0.0.1";

@@ -97,16 +97,23 @@ fn read_keys(section: &Section<'_>) -> Vec<(SecretString, Place, String)> {
     };
     let path = section.path_of("keys");
     for (secret, place) in &secrets {
-        let length = secret.expose_secret().len();
-        if length < Tenant::MIN_KEY_BYTES {
-            let text = format!("has a key of less than {} characters; use 16 or more", Tenant::MIN_KEY_BYTES);
-            section.report.mistake(place, &path, text);
-        } else if length > Tenant::MAX_KEY_BYTES {
-            let text = format!("has a key of more than {} characters", Tenant::MAX_KEY_BYTES);
+        if let Err(text) = check_key(secret) {
             section.report.mistake(place, &path, text);
         }
     }
     secrets.into_iter().map(|(secret, place)| (secret, place, path.clone())).collect()
+}
+
+/// The bounds on a key that is presented to Greenroom.
+pub(super) fn check_key(key: &SecretString) -> Result<(), String> {
+    let (least, most) = (Tenant::MIN_KEY_BYTES, Tenant::MAX_KEY_BYTES);
+    match key.expose_secret().len() {
+        length if length < least => {
+            Err(format!("is shorter than {least} characters, which can be guessed; use 16 or more"))
+        }
+        length if length > most => Err(format!("is longer than {most} characters")),
+        _ => Ok(()),
+    }
 }
 
 fn refuse_equal_ids(root: &Section<'_>, drafts: &[Draft]) {
@@ -129,7 +136,7 @@ fn refuse_equal_keys(root: &Section<'_>, admin_key: Option<&SecretString>, draft
     }
     for (key, place, path) in drafts.iter().flat_map(|draft| &draft.keys) {
         if let Some(holder) = holders.get(key.expose_secret()) {
-            let text = format!("has a key that {holder} has already; a key belongs to one holder");
+            let text = format!("is the same key as in {holder}; a key belongs to one holder");
             root.report.mistake(place, path, text);
         } else {
             holders.insert(key.expose_secret(), path.clone());

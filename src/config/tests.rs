@@ -293,15 +293,18 @@ fn tenants_share_neither_an_id_nor_a_key() {
     let found = mistakes(&text);
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(found[0].starts_with("test.toml:9:6: tenants[1].id: \"acme\""), "{found:#?}");
-    assert!(found[1].starts_with("test.toml:12:25: tenants[1].keys: has a key that tenants[0].keys has"));
-    assert!(found[2].starts_with("test.toml:12:41: tenants[1].keys: has a key that admin.key has"));
+    assert!(found[1].starts_with("test.toml:12:25: tenants[1].keys: is the same key as in tenants[0].keys"));
+    assert!(found[2].starts_with("test.toml:12:41: tenants[1].keys: is the same key as in admin.key"));
     assert!(!found.concat().contains("hunter2"), "{found:#?}");
 }
 
 #[test]
 fn a_key_that_can_be_guessed_and_an_id_that_cannot_be_a_label_are_refused() {
     let found = mistakes(&format!("{TENANT}keys = [\"hunter2\"]\n"));
-    assert_only(&found, "test.toml:5:9: tenants[0].keys:", &["less than 8"]);
+    assert_only(&found, "test.toml:5:9: tenants[0].keys:", &["shorter than 8"]);
+    let long = "k".repeat(Tenant::MAX_KEY_BYTES + 1);
+    let found = mistakes(&format!("[admin]\nkey = \"{long}\"\n"));
+    assert_only(&found, "test.toml:2:7: admin.key:", &["longer than 256"]);
     for id in ["", "Acme", "a b", "_other", &"a".repeat(65)] {
         let text = format!(
             "[[tenants]]\nid = \"{id}\"\napp_id = \"a\"\nupstream_api_key = \"u\"\nkeys = [\"12345678\"]\n"
