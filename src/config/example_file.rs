@@ -1,0 +1,78 @@
+//! Holds `config/greenroom.toml` and the code together.
+
+use std::collections::BTreeMap;
+
+use secrecy::ExposeSecret;
+
+use super::*;
+
+const FILE: &str = include_str!("../../config/greenroom.toml");
+
+fn env() -> BTreeMap<String, String> {
+    [
+        ("GREENROOM_ADMIN_KEY", "the-admin-key"),
+        ("ACME_UPSTREAM_KEY", "the-upstream-key"),
+        ("ACME_GREENROOM_KEY", "the-greenroom-key"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+#[test]
+fn the_shipped_file_has_the_values_of_the_defaults() {
+    let config = parse(FILE, "config/greenroom.toml", &env()).unwrap_or_else(|errors| panic!("{errors}"));
+    let default = Config::default();
+    assert_eq!(config.server, default.server);
+    assert_eq!(config.admin.listen, default.admin.listen);
+    assert_eq!(config.upstream, default.upstream);
+    assert_eq!(config.store, default.store);
+    assert_eq!(config.defaults, default.defaults);
+    assert_eq!(config.recovery, default.recovery);
+    assert_eq!(config.outbox, default.outbox);
+    assert_eq!(config.sessions, default.sessions);
+    assert_eq!(config.telemetry, default.telemetry);
+    let [acme] = config.tenants.as_slice() else { panic!("one tenant, not {}", config.tenants.len()) };
+    assert_eq!(acme.id.as_str(), "acme");
+    assert_eq!(acme.max_sessions, Tenant::DEFAULT_MAX_SESSIONS);
+    assert_eq!(acme.policy, default.recovery.policy);
+    assert_eq!(acme.keys[0].expose_secret(), "the-greenroom-key");
+    assert_eq!(config.admin.key.map(|key| key.expose_secret().to_owned()).as_deref(), Some("the-admin-key"));
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    let config = parse("", "empty.toml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+}
+
+#[test]
+fn every_known_key_stands_in_the_shipped_file_and_each_setting_has_a_comment() {
+    let (_, known) = parse_noting_keys(FILE, "config/greenroom.toml", &env()).unwrap();
+    assert!(known.len() > 60, "{known:?}");
+    let written = written_keys();
+    // A tenant's own policy has the codes of [recovery.policy], which are listed there.
+    for key in known.iter().filter(|key| !key.starts_with("tenants[0].recovery.policy.")) {
+        assert!(written.contains_key(key), "{key} is not in config/greenroom.toml");
+    }
+    for (key, has_comment) in written.iter().filter(|(key, _)| !key.starts_with("recovery.policy.")) {
+        assert!(*has_comment, "{key} has no comment above it in config/greenroom.toml");
+    }
+}
+
+/// The path of each key that has a line in the file, and whether a comment stands above it.
+fn written_keys() -> BTreeMap<String, bool> {
+    let mut section = String::new();
+    let mut previous = "";
+    let mut keys = BTreeMap::new();
+    for line in FILE.lines() {
+        if let Some(header) = line.strip_prefix("[[") {
+            section = format!("{}[0]", header.trim_end_matches(']'));
+        } else if let Some(header) = line.strip_prefix('[') {
+            section = header.trim_end_matches(']').to_owned();
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            keys.insert(format!("{section}.{key}"), previous.starts_with('#'));
+        }
+        previous = line;
+    }
+    keys
+}

@@ -1,0 +1,241 @@
+//! Which keys there are, and what each may be.
+
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    Admin, Backoff, Breaker, Budget, Config, Continuity, Deadlines, Defaults, Gate, LogFormat, Outbox,
+    Recovery, Server, Sessions, Store, Telemetry, Upstream, UpstreamAuth,
+    reader::Section,
+    tenants::{check_key, read_policy, read_tenants},
+};
+use crate::recovery::Policy;
+
+const KIB: u32 = 1024;
+const MIB: u32 = 1024 * KIB;
+const HOUR_S: u64 = 3600;
+const DAY_S: u64 = 24 * HOUR_S;
+
+pub(super) fn read_config(root: &Section<'_>) -> Config {
+    root.not_yet("ingress", "the drop-in ingress has no settings in this version; leave the section out");
+    let server = root.section("server", read_server);
+    let admin = root.section("admin", |section| read_admin(section, &server));
+    let recovery = root.section("recovery", read_recovery);
+    let tenants = read_tenants(root, admin.key.as_ref(), &recovery.policy);
+    Config {
+        upstream: root.section("upstream", read_upstream),
+        store: root.section("store", read_store),
+        defaults: root.section("defaults", read_defaults),
+        outbox: root.section("outbox", read_outbox),
+        sessions: root.section("sessions", read_sessions),
+        telemetry: root.section("telemetry", read_telemetry),
+        server,
+        admin,
+        recovery,
+        tenants,
+    }
+}
+
+fn read_server(section: &Section<'_>) -> Server {
+    let default = Server::default();
+    Server {
+        listen: section.address("listen", default.listen),
+        max_body_bytes: section.bytes("max_body_bytes", default.max_body_bytes, KIB..=1024 * MIB),
+        shutdown: section.seconds("shutdown_s", default.shutdown, 0..=HOUR_S),
+    }
+}
+
+fn read_admin(section: &Section<'_>, server: &Server) -> Admin {
+    let default = Admin::default();
+    let has_key = section.node("key").is_some();
+    let admin = Admin { listen: section.address("listen", default.listen), key: section.secret("key") };
+    if let Some(Err(text)) = admin.key.as_ref().map(check_key) {
+        section.mistake("key", text);
+    }
+    if !has_key && !admin.listen.ip().is_loopback() {
+        let text = "without admin.key only a loopback address is allowed, since whoever reaches it reads all \
+                    sessions; set admin.key, or use 127.0.0.1";
+        section.mistake("listen", text);
+    }
+    let same_port = admin.listen.port() == server.listen.port() && admin.listen.port() != 0;
+    let (ours, theirs) = (admin.listen.ip(), server.listen.ip());
+    if same_port && (ours == theirs || ours.is_unspecified() || theirs.is_unspecified()) {
+        section.mistake("listen", format!("takes the port of server.listen, {}; use another", server.listen));
+    }
+    admin
+}
+
+fn read_upstream(section: &Section<'_>) -> Upstream {
+    let default = Upstream::default();
+    section.not_yet("fallback", "further regions are not built in this version; one upstream serves all");
+    let upstream = Upstream {
+        console_url: section.base_url("console_url", &default.console_url, &["https", "http"]),
+        ingress_url: section.base_url("ingress_url", &default.ingress_url, &["wss", "ws", "https", "http"]),
+        auth: section.choice(
+            "auth",
+            default.auth,
+            &[("header", UpstreamAuth::Header), ("query", UpstreamAuth::Query)],
+        ),
+        // The service refuses tokens that are asked for more than a day.
+        token_ttl: section.seconds("token_ttl_s", default.token_ttl, 60..=DAY_S),
+        max_message_bytes: section.bytes(
+            "max_message_bytes",
+            default.max_message_bytes,
+            64 * KIB..=256 * MIB,
+        ),
+        ping: section.seconds("ping_s", default.ping, 1..=300),
+        half_open: section.seconds("half_open_s", default.half_open, 3..=HOUR_S),
+        deadlines: section.section("deadlines", read_deadlines),
+        gate: section.section("gate", read_gate),
+        breaker: section.section("breaker", read_breaker),
+    };
+    if upstream.half_open <= upstream.ping * 2 {
+        let text = format!(
+            "is {} s, but must be more than twice upstream.ping_s ({} s), or one lost ping ends a connection",
+            upstream.half_open.as_secs(),
+            upstream.ping.as_secs()
+        );
+        section.mistake("half_open_s", text);
+    }
+    upstream
+}
+
+fn read_deadlines(section: &Section<'_>) -> Deadlines {
+    const RANGE: std::ops::RangeInclusive<u64> = 100..=300_000;
+    let default = Deadlines::default();
+    Deadlines {
+        token: section.millis("token_ms", default.token, RANGE),
+        connect: section.millis("connect_ms", default.connect, RANGE),
+        handshake: section.millis("handshake_ms", default.handshake, RANGE),
+    }
+}
+
+fn read_gate(section: &Section<'_>) -> Gate {
+    let default = Gate::default();
+    Gate {
+        max_in_flight: section.count("max_in_flight", default.max_in_flight, 1..=10_000),
+        per_second: section.count("per_second", default.per_second, 1..=10_000),
+    }
+}
+
+fn read_breaker(section: &Section<'_>) -> Breaker {
+    let default = Breaker::default();
+    let breaker = Breaker {
+        window: section.seconds("window_s", default.window, 1..=600),
+        min_attempts: section.count("min_attempts", default.min_attempts, 1..=100_000),
+        failure_ratio: section.number("failure_ratio", default.failure_ratio, 0.01..=1.0),
+        open: section.seconds("open_s", default.open, 1..=HOUR_S),
+        open_max: section.seconds("open_max_s", default.open_max, 1..=DAY_S),
+        probes: section.count("probes", default.probes, 1..=100),
+    };
+    if breaker.open_max < breaker.open {
+        section.mistake("open_max_s", "is less than open_s in the same section; make it at least as long");
+    }
+    breaker
+}
+
+fn read_store(section: &Section<'_>) -> Store {
+    section
+        .text("url", "\"memory:\"", |text| match text {
+            "memory:" => Ok(Store::Memory),
+            // What follows the scheme may have a password in it.
+            other => {
+                let named = match other.split_once(':') {
+                    Some((scheme @ ("redb" | "etcd"), _)) => format!("the {scheme} store"),
+                    Some(_) | None => "such a store".to_owned(),
+                };
+                Err(format!(
+                    "{named} is not built: this version keeps sessions in memory only; use \"memory:\""
+                ))
+            }
+        })
+        .unwrap_or_default()
+}
+
+fn read_defaults(section: &Section<'_>) -> Defaults {
+    let words =
+        [("off", Continuity::Off), ("unanswered", Continuity::Unanswered), ("resume", Continuity::Resume)];
+    let continuity = section.choice("continuity", Continuity::Off, &words);
+    match continuity {
+        Continuity::Off => {}
+        Continuity::Unanswered | Continuity::Resume => {
+            let text = "this version does not send audio again after a connection broke, so only \"off\" is \
+                        allowed: such requests fail, and their clients are told";
+            section.mistake("continuity", text);
+        }
+    }
+    Defaults { continuity: Continuity::Off }
+}
+
+fn read_recovery(section: &Section<'_>) -> Recovery {
+    let default = Recovery::default();
+    let park_probe = section.seconds("park_probe_s", default.park_probe.unwrap_or_default(), 0..=7 * DAY_S);
+    Recovery {
+        backoff: section.section("backoff", read_backoff),
+        budget: section.section("budget", read_budget),
+        park_probe: (park_probe > Duration::ZERO).then_some(park_probe),
+        policy: section.section("policy", |section| read_policy(section, Policy::default())),
+    }
+}
+
+fn read_backoff(section: &Section<'_>) -> Backoff {
+    let default = Backoff::default();
+    let backoff = Backoff {
+        initial: section.millis("initial_ms", default.initial, 10..=600_000),
+        max: section.millis("max_ms", default.max, 10..=HOUR_S * 1000),
+        multiplier: section.number("multiplier", default.multiplier, 1.0..=10.0),
+    };
+    if backoff.max < backoff.initial {
+        section.mistake("max_ms", "is less than initial_ms in the same section; make it at least as long");
+    }
+    backoff
+}
+
+fn read_budget(section: &Section<'_>) -> Budget {
+    let default = Budget::default();
+    Budget {
+        restarts: section.count("restarts", default.restarts, 0..=10_000),
+        window: section.seconds("window_s", default.window, 1..=DAY_S),
+        stable_after: section.seconds("stable_after_s", default.stable_after, 1..=DAY_S),
+    }
+}
+
+fn read_outbox(section: &Section<'_>) -> Outbox {
+    let default = Outbox::default();
+    Outbox {
+        session_bytes: section.bytes("session_bytes", default.session_bytes, 64 * KIB..=1024 * MIB),
+        max_age: section.seconds("max_age_s", default.max_age, 1..=HOUR_S),
+    }
+}
+
+fn read_sessions(section: &Section<'_>) -> Sessions {
+    let default = Sessions::default();
+    Sessions {
+        retention: section.seconds("retention_s", default.retention, 0..=7 * DAY_S),
+        max: section.count("max", default.max, 1..=1_000_000),
+    }
+}
+
+fn read_telemetry(section: &Section<'_>) -> Telemetry {
+    let default = Telemetry::default();
+    let level = section.text("log_level", "a log directive such as \"info\"", |text| {
+        // An empty directive is valid to the filter, and silences everything but errors.
+        match EnvFilter::try_new(text) {
+            Ok(_) if !text.trim().is_empty() => Ok(text.to_owned()),
+            Ok(_) | Err(_) => Err(format!(
+                "\"{}\" is no log directive; use one such as \"info\" or \"info,greenroom::session=debug\"",
+                text.escape_debug()
+            )),
+        }
+    });
+    Telemetry {
+        log_format: section.choice(
+            "log_format",
+            default.log_format,
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+        ),
+        log_level: level.unwrap_or(default.log_level),
+        max_tenant_labels: section.count("max_tenant_labels", default.max_tenant_labels, 0..=10_000),
+    }
+}

@@ -1,0 +1,161 @@
+//! `[[tenants]]` and the policy tables.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    Place, Tenant,
+    reader::{Section, alternatives},
+};
+use crate::{
+    errors::{Action, ErrorCode},
+    recovery::{Policy, TenantId},
+};
+
+/// A tenant as far as it could be read, with what the checks between tenants need.
+struct Draft {
+    tenant: Option<Tenant>,
+    id: Option<(String, Place)>,
+    keys: Vec<(SecretString, Place, String)>,
+}
+
+/// Reads every tenant. A tenant with a mistake is left out: the mistake stands in the report.
+pub(super) fn read_tenants(
+    root: &Section<'_>,
+    admin_key: Option<&SecretString>,
+    policy: &Policy,
+) -> Vec<Tenant> {
+    let drafts = root.sections("tenants", |section| read_tenant(section, policy));
+    refuse_equal_ids(root, &drafts);
+    refuse_equal_keys(root, admin_key, &drafts);
+    drafts.into_iter().filter_map(|draft| draft.tenant).collect()
+}
+
+fn read_tenant(section: &Section<'_>, policy: &Policy) -> Draft {
+    let id = section.text("id", "a name in quotes", |text| check_id(text).map(|()| text.to_owned()));
+    let id_place = section.node("id").map(|node| node.place.clone());
+    let app_id = section.text("app_id", "the app's id in quotes", |text| {
+        let graphic = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if graphic { Ok(text.to_owned()) } else { Err("must be visible ASCII characters".to_owned()) }
+    });
+    let upstream_api_key = section.secret("upstream_api_key");
+    let keys = read_keys(section);
+    let max_sessions = section.count("max_sessions", Tenant::DEFAULT_MAX_SESSIONS, 1..=1_000_000);
+    let policy = section.section("recovery", |recovery| {
+        recovery.section("policy", |table| read_policy(table, policy.clone()))
+    });
+    for (key, what) in [
+        ("id", "the tenant's name in the API, logs and metrics"),
+        ("app_id", "the tenant's app at the avatar service"),
+        ("upstream_api_key", "the tenant's API key at the avatar service"),
+        ("keys", "a list of at least one key that the tenant's backends present"),
+    ] {
+        let given = section.node(key).is_some();
+        if !given {
+            section.mistake(key, format!("is missing; give {what}"));
+        }
+    }
+    let tenant = match (&id, app_id, upstream_api_key) {
+        (Some(id), Some(app_id), Some(upstream_api_key)) => Some(Tenant {
+            id: TenantId::from(id.as_str()),
+            app_id,
+            upstream_api_key,
+            keys: keys.iter().map(|(key, ..)| key.clone()).collect(),
+            max_sessions,
+            policy,
+        }),
+        _ => None,
+    };
+    Draft { tenant, id: id.zip(id_place), keys }
+}
+
+fn check_id(text: &str) -> Result<(), String> {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
+        let shown: String = text.chars().take(64).collect();
+        return Err(format!(
+            "\"{}\" is not allowed; use 1 to 64 of the characters a-z, 0-9, _ and -",
+            shown.escape_debug()
+        ));
+    }
+    if text == Tenant::RESERVED_ID {
+        return Err(
+            "is what the metrics call the tenants beyond telemetry.max_tenant_labels; use another".to_owned()
+        );
+    }
+    Ok(())
+}
+
+fn read_keys(section: &Section<'_>) -> Vec<(SecretString, Place, String)> {
+    let given = section.node("keys").is_some();
+    let Some(secrets) = section.secrets("keys") else {
+        if given {
+            section.mistake("keys", "is an empty list; give at least one key");
+        }
+        return Vec::new();
+    };
+    let path = section.path_of("keys");
+    for (secret, place) in &secrets {
+        if let Err(text) = check_key(secret) {
+            section.report.mistake(place, &path, text);
+        }
+    }
+    secrets.into_iter().map(|(secret, place)| (secret, place, path.clone())).collect()
+}
+
+/// The bounds on a key that is presented to Greenroom.
+pub(super) fn check_key(key: &SecretString) -> Result<(), String> {
+    let (least, most) = (Tenant::MIN_KEY_BYTES, Tenant::MAX_KEY_BYTES);
+    match key.expose_secret().len() {
+        length if length < least => {
+            Err(format!("is shorter than {least} characters, which can be guessed; use 16 or more"))
+        }
+        length if length > most => Err(format!("is longer than {most} characters")),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_equal_ids(root: &Section<'_>, drafts: &[Draft]) {
+    let mut seen = BTreeSet::new();
+    for (index, draft) in drafts.iter().enumerate() {
+        if let Some((id, place)) = &draft.id
+            && !seen.insert(id)
+        {
+            let text = format!("\"{id}\" is the id of another tenant already; ids are unique");
+            root.report.mistake(place, &format!("tenants[{index}].id"), text);
+        }
+    }
+}
+
+/// A key tells who calls: one key for two would let one tenant act as the other.
+fn refuse_equal_keys(root: &Section<'_>, admin_key: Option<&SecretString>, drafts: &[Draft]) {
+    let mut holders: BTreeMap<&str, String> = BTreeMap::new();
+    if let Some(key) = admin_key {
+        holders.insert(key.expose_secret(), "admin.key".to_owned());
+    }
+    for (key, place, path) in drafts.iter().flat_map(|draft| &draft.keys) {
+        if let Some(holder) = holders.get(key.expose_secret()) {
+            let text = format!("is the same key as in {holder}; a key belongs to one holder");
+            root.report.mistake(place, path, text);
+        } else {
+            holders.insert(key.expose_secret(), path.clone());
+        }
+    }
+}
+
+/// `base`, changed by what `section` says for each code.
+pub(super) fn read_policy(section: &Section<'_>, base: Policy) -> Policy {
+    ErrorCode::ALL.into_iter().fold(base, |policy, code| {
+        let action = section.text(code.as_str(), "an action in quotes", |text| {
+            text.parse::<Action>().map_err(|_| {
+                let actions = alternatives(Action::ALL.iter());
+                format!("\"{}\" is no action; use {actions}", text.escape_debug())
+            })
+        });
+        match action {
+            Some(action) => policy.with(code, action),
+            None => policy,
+        }
+    })
+}
