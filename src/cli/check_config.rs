@@ -1,11 +1,8 @@
 //! `greenroom check-config`.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
+use super::output;
 use crate::config::{self, ConfigErrors};
 
 /// The exit code for a file that has mistakes.
@@ -32,20 +29,18 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(config) => {
             let count = config.tenants.len();
             let noun = if count == 1 { "tenant" } else { "tenants" };
-            write_line(io::stdout(), &format!("{file}: ok ({count} {noun})"));
+            output::say(&format!("{file}: ok ({count} {noun})"));
+            for note in config.notes() {
+                output::say(&format!("{file}: note: {note}"));
+            }
             ExitCode::SUCCESS
         }
         Err(errors) => {
-            write_line(io::stderr(), &errors.to_string());
+            output::complain(&errors.to_string());
             ExitCode::from(match errors {
                 ConfigErrors::Unreadable { .. } => EXIT_UNREADABLE,
                 ConfigErrors::Mistakes(_) => EXIT_MISTAKES,
             })
         }
     }
-}
-
-/// Writes a line; that the reader has gone away is no reason to panic, and the exit code says the rest.
-fn write_line(mut to: impl Write, text: &str) {
-    let _closed_pipe = writeln!(to, "{text}");
 }

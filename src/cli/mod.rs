@@ -3,7 +3,10 @@
 mod check_config;
 mod classify;
 mod demo;
+mod output;
+pub mod process;
 mod serve;
+mod signals;
 mod simulate;
 
 use std::process::ExitCode;

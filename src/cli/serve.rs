@@ -1,11 +1,78 @@
 //! `greenroom serve`.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
+
+use actix::System;
+
+use super::{
+    output,
+    process::{End, Process},
+    signals,
+};
+use crate::{
+    config::{self, Config, LogFormat},
+    telemetry,
+};
+
+/// The configuration is wrong, as `sysexits.h` numbers it.
+const EX_CONFIG: u8 = 78;
+/// The process could not start or had to give up.
+const EX_SOFTWARE: u8 = 70;
 
 /// The arguments.
+///
+/// Exit codes: 0 after an orderly end; 1 when connections were still open at the deadline; 70 when it could
+/// not start or had to give up; 78 when the configuration is wrong.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// The configuration file (TOML); see config/greenroom.toml.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
 
-pub(super) fn run(_args: Args) -> ExitCode {
-    ExitCode::FAILURE
+pub(super) fn run(args: Args) -> ExitCode {
+    let config = match config::load(&args.config, &config::environment()) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            output::complain(&mistakes.to_string());
+            return ExitCode::from(EX_CONFIG);
+        }
+    };
+    let format = match config.telemetry.log_format {
+        LogFormat::Text => telemetry::LogFormat::Text,
+        LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    if let Err(error) = telemetry::init_logs(format, &config.telemetry.log_level) {
+        output::complain(&format!("greenroom: {error}"));
+        return ExitCode::from(EX_CONFIG);
+    }
+    System::new().block_on(serve(config))
+}
+
+async fn serve(config: Config) -> ExitCode {
+    let mut process = match Process::start(&config) {
+        Ok(process) => process,
+        Err(error) => {
+            output::complain(&format!("greenroom: {error}"));
+            return ExitCode::from(EX_SOFTWARE);
+        }
+    };
+    tracing::info!(
+        data = %process.data_address(), admin = %process.admin_address(), tenants = config.tenants.len(),
+        "greenroom serves"
+    );
+    for note in config.notes() {
+        tracing::warn!(note, "configuration");
+    }
+    let end = process.until_end(signals::terminate()).await;
+    tracing::info!("greenroom drains");
+    let in_time = process.stop().await;
+    match end {
+        End::Asked if in_time => ExitCode::SUCCESS,
+        End::Asked => {
+            tracing::error!("connections were still open at the deadline (server.shutdown_s)");
+            ExitCode::FAILURE
+        }
+        End::ManagerLost => ExitCode::from(EX_SOFTWARE),
+    }
 }

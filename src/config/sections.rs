@@ -157,15 +157,7 @@ fn read_defaults(section: &Section<'_>) -> Defaults {
     let words =
         [("off", Continuity::Off), ("unanswered", Continuity::Unanswered), ("resume", Continuity::Resume)];
     let continuity = section.choice("continuity", Continuity::Off, &words);
-    match continuity {
-        Continuity::Off => {}
-        Continuity::Unanswered | Continuity::Resume => {
-            let text = "this version does not send audio again after a connection broke, so only \"off\" is \
-                        allowed: such requests fail, and their clients are told";
-            section.mistake("continuity", text);
-        }
-    }
-    Defaults { continuity: Continuity::Off }
+    Defaults { continuity }
 }
 
 fn read_recovery(section: &Section<'_>) -> Recovery {

@@ -209,10 +209,24 @@ pub enum Continuity {
     /// The request fails.
     #[default]
     Off,
-    /// Sent again if nothing was answered yet, else failed. Not accepted by this version.
+    /// Sent again if nothing was answered yet, else failed. Not carried out yet, see [`Config::notes`].
     Unanswered,
-    /// Sent again from where playing stopped. Not accepted by this version.
+    /// Sent again from where playing stopped. Not carried out yet, see [`Config::notes`].
     Resume,
+}
+
+impl Config {
+    /// What is accepted but does less than it says, each as one sentence.
+    pub fn notes(&self) -> Vec<String> {
+        match self.defaults.continuity {
+            Continuity::Off => Vec::new(),
+            Continuity::Unanswered | Continuity::Resume => vec![
+                "defaults.continuity: this version does not send audio again yet; requests that are open when \
+                 a connection breaks fail by name, as with \"off\""
+                    .to_owned(),
+            ],
+        }
+    }
 }
 
 /// `[defaults]`.

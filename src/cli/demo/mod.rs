@@ -1,0 +1,240 @@
+//! `greenroom demo`: the real manager against the simulator, with faults, on one machine and with no account.
+
+mod clip;
+mod figures;
+mod script;
+mod speaker;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use actix::System;
+use tokio::{task::JoinHandle, time::Instant};
+
+use super::{output, process::Process, signals};
+use crate::{
+    config::{self, Config},
+    recovery::TenantId,
+    session::{SessionEntry, SessionSpec},
+    simulator::{Simulator, SimulatorConfig},
+    telemetry,
+};
+use figures::Figures;
+use speaker::Tally;
+
+/// From one line of figures to the next.
+const LINE_EVERY: Duration = Duration::from_secs(2);
+/// The tenants of the demo; the sessions are shared out between them.
+const TENANTS: [&str; 2] = ["acme", "globex"];
+/// The demo's keys: they open nothing but this process on this machine.
+const ADMIN_KEY: &str = "demo-admin-key";
+const TENANT_KEY: &str = "demo-key-of-acme";
+
+/// The arguments.
+///
+/// Starts the avatar service's simulator and a manager with two tenants, lets every session speak a clip in
+/// real time, and strikes with one fault of each family in turn. Ctrl-C ends it. Exit code 0 after an
+/// orderly end; 1 where an invariant was breached or connections were left open.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Sessions in all.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    sessions: u32,
+    /// End after this many seconds; without it, Ctrl-C ends the demo.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: Option<u64>,
+    /// Show the manager's logs at this level, as `RUST_LOG` has it.
+    #[arg(long, value_name = "FILTER", default_value = "off")]
+    log: String,
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "every subcommand's `run` takes its arguments so")]
+pub(super) fn run(args: Args) -> ExitCode {
+    if let Err(error) = telemetry::init_logs(telemetry::LogFormat::Text, &args.log) {
+        output::complain(&format!("greenroom: {error}"));
+        return ExitCode::from(2);
+    }
+    match System::new().block_on(demo(&args)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            output::complain(&format!("greenroom: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demo(args: &Args) -> io::Result<bool> {
+    let simulator = Arc::new(Simulator::spawn_thread(SimulatorConfig::default())?);
+    let config = configuration(args, &simulator)?;
+    let mut process = Process::start(&config)?;
+    let sessions = create_sessions(&process, args.sessions).await?;
+    introduce(&process, &simulator, &sessions);
+
+    let tally = Arc::new(Tally::default());
+    let mut tasks: Vec<JoinHandle<()>> = Vec::new();
+    for (position, entry) in sessions.iter().enumerate() {
+        let start = Duration::from_millis(37 * position as u64 % 3000);
+        let manager = process.manager().clone();
+        tasks.push(actix_rt::spawn(speaker::speak(manager, Arc::clone(entry), Arc::clone(&tally), start)));
+    }
+    tasks.push(actix_rt::spawn(script::play(
+        process.manager().clone(),
+        Arc::clone(&simulator),
+        sessions.clone(),
+    )));
+    tasks.push(actix_rt::spawn(show_figures(Arc::clone(process.metrics()))));
+
+    process.until_end(end_of(args.seconds)).await;
+    output::say("demo    ends: closing every connection");
+    let metrics = Arc::clone(process.metrics());
+    for task in tasks {
+        task.abort();
+    }
+    let in_time = process.stop().await;
+    let verdict = summary(&Figures::read(&metrics.render()), &simulator, &tally, in_time);
+    Arc::try_unwrap(simulator).map_or_else(|_shared| (), Simulator::stop_thread);
+    Ok(verdict)
+}
+
+async fn end_of(seconds: Option<u64>) {
+    match seconds {
+        Some(seconds) => tokio::select! {
+            () = signals::terminate() => {}
+            () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
+        },
+        None => signals::terminate().await,
+    }
+}
+
+/// The usual port where it is free, so that what the README says can be pasted; else any.
+fn free_address(usual: u16) -> SocketAddr {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, usual));
+    if TcpListener::bind(address).is_ok() { address } else { SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) }
+}
+
+/// The demo's configuration is an ordinary one, read by the ordinary reader.
+fn configuration(args: &Args, simulator: &Simulator) -> io::Result<Config> {
+    let mut text = format!(
+        "[server]\nlisten = \"{}\"\nshutdown_s = 4\n[admin]\nlisten = \"{}\"\nkey = \"{ADMIN_KEY}\"\n\
+         [upstream]\nconsole_url = \"{}\"\ningress_url = \"{}\"\n\
+         [recovery]\npark_probe_s = 0\n[recovery.budget]\nrestarts = 50\n",
+        free_address(8080),
+        free_address(8081),
+        simulator.console_url(),
+        simulator.ingress_url(),
+    );
+    for tenant in TENANTS {
+        text.push_str(&format!(
+            "[[tenants]]\nid = \"{tenant}\"\napp_id = \"app-{tenant}\"\nupstream_api_key = \"upstream-{tenant}\"\n\
+             keys = [\"demo-key-of-{tenant}\"]\nmax_sessions = {}\n",
+            args.sessions + 20
+        ));
+    }
+    config::parse(&text, "demo", &config::environment()).map_err(|errors| io::Error::other(errors.to_string()))
+}
+
+async fn create_sessions(process: &Process, sessions: u32) -> io::Result<Vec<Arc<SessionEntry>>> {
+    let mut entries = Vec::new();
+    for number in 0..sessions {
+        let tenant = TenantId::from(TENANTS[number as usize % TENANTS.len()]);
+        let mut spec = SessionSpec::for_avatar(format!("avatar-{:02}", number + 1));
+        spec.sample_rate = clip::SAMPLE_RATE;
+        spec.labels.insert("demo".to_owned(), "true".to_owned());
+        let created = process.manager().create(&tenant, spec).await.map_err(io::Error::other)?;
+        entries.push(created.map_err(io::Error::other)?);
+    }
+    Ok(entries)
+}
+
+fn introduce(process: &Process, simulator: &Simulator, sessions: &[Arc<SessionEntry>]) {
+    let (data, admin) = (process.data_address(), process.admin_address());
+    let first = sessions.first().map(|entry| entry.id.to_string()).unwrap_or_default();
+    let lines = [
+        format!("greenroom demo: {} sessions of {} tenants speak; a fault strikes every 4 s", sessions.len(), TENANTS.len()),
+        format!("        tenants' API  http://{data}/v1/sessions"),
+        format!("        operators     http://{admin}/v1/sessions   http://{admin}/v1/codes"),
+        format!("        metrics       http://{admin}/metrics"),
+        format!("        simulator     {}/_sim/stats", simulator.console_url()),
+        "try, in another terminal:".to_owned(),
+        format!("  curl -s 'http://{data}/v1/sessions?state=running&limit=2' -H 'Authorization: Bearer {TENANT_KEY}'"),
+        format!("  curl -s -X POST http://{admin}/v1/sessions/{first}/restart -H 'Authorization: Bearer {ADMIN_KEY}'"),
+        format!("  curl -s http://{admin}/metrics | grep '^greenroom_session_errors_total.* [1-9]'"),
+    ];
+    for line in lines {
+        output::say(&line);
+    }
+}
+
+async fn show_figures(metrics: Arc<telemetry::Metrics>) {
+    let began = Instant::now();
+    let mut frames_before = 0.0;
+    let mut ticks = tokio::time::interval(LINE_EVERY);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let figures = Figures::read(&metrics.render());
+        let frames = figures.by("greenroom_frames_total", "direction").get("down").copied().unwrap_or_default();
+        let recovery =
+            figures.mean("greenroom_session_recovery_seconds").map_or("-".to_owned(), |mean| format!("{mean:.2} s"));
+        let line = format!(
+            "{:>5.0} s  {} | errors {} | restarts {:.0} | recovery {recovery} | frames {frames:.0} (+{:.0}/s)",
+            began.elapsed().as_secs_f64(),
+            figures::list(&figures.by("greenroom_sessions", "state")),
+            figures::list(&figures.by("greenroom_session_errors_total", "code")),
+            figures.total("greenroom_session_restarts_total"),
+            (frames - frames_before) / LINE_EVERY.as_secs_f64(),
+        );
+        if !output::say(&line) {
+            return;
+        }
+        frames_before = frames;
+    }
+}
+
+/// Says how it went; `false` where something was not as it must be.
+fn summary(figures: &Figures, simulator: &Simulator, tally: &Tally, in_time: bool) -> bool {
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let stats = simulator.stats();
+    let mut breaches = Vec::new();
+    let counted = figures.total("greenroom_invariant_breaches_total");
+    if counted > 0.0 {
+        breaches.push(format!("{counted:.0} invariant breaches were counted"));
+    }
+    if let Some((avatar, peak)) = stats.peak_live_by_avatar().find(|(_, peak)| *peak > 1) {
+        breaches.push(format!("{avatar} had {peak} connections at one time"));
+    }
+    if !stats.violations.is_empty() {
+        breaches.push(format!("the simulator saw violations of the protocol: {:?}", stats.violations));
+    }
+    if count(&tally.incomplete) > 0 {
+        breaches.push(format!("{} completed requests lacked frames", count(&tally.incomplete)));
+    }
+    if !in_time || stats.live > 0 {
+        breaches.push(format!("{} connections were left open", stats.live));
+    }
+    let outcomes = figures.by("greenroom_requests_total", "outcome");
+    output::say(&format!("requests  {} accepted; outcomes: {}", count(&tally.accepted), figures::list(&outcomes)));
+    output::say(&format!("errors    {}", figures::list(&figures.by("greenroom_session_errors_total", "code"))));
+    output::say(&format!(
+        "service   {} connections, at most {} attempts in one second, {} live now",
+        stats.connections, stats.max_attempts_per_second, stats.live
+    ));
+    let accepted = count(&tally.accepted) as f64;
+    let settled: f64 = outcomes.values().sum();
+    if (accepted - settled).abs() > 0.5 {
+        breaches.push(format!("{accepted:.0} requests were accepted and {settled:.0} have an outcome"));
+    }
+    for breach in &breaches {
+        output::say(&format!("BREACH    {breach}"));
+    }
+    if breaches.is_empty() {
+        output::say("verdict   every invariant held");
+    }
+    breaches.is_empty()
+}

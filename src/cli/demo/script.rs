@@ -1,0 +1,181 @@
+//! The demo's script: one fault of each family every few seconds, each mended as it would be in life.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::seq::IndexedRandom;
+use tokio::time::sleep;
+
+use super::super::output;
+use crate::{
+    manager::ManagerHandle,
+    recovery::StateName,
+    session::{InjectPanic, Operate, Operation, SessionEntry},
+    simulator::{Close, Effect, Fault, Filter, Nonsense, Point, Simulator},
+};
+
+/// From one fault to the next.
+const EVERY: Duration = Duration::from_secs(4);
+/// How long a person takes to pay the bill or to mend the configuration.
+const MENDED_AFTER: Duration = Duration::from_secs(5);
+/// How long the service is down in the outage of the script.
+const OUTAGE: Duration = Duration::from_secs(3);
+
+/// A family of faults.
+#[derive(Clone, Copy, Debug)]
+enum Family {
+    Drop,
+    Dependency,
+    Billing,
+    Expired,
+    MissingAvatar,
+    Nonsense,
+    Panic,
+    Concurrency,
+    Idle,
+    Outage,
+}
+
+const SCRIPT: [Family; 10] = [
+    Family::Drop,
+    Family::Dependency,
+    Family::Billing,
+    Family::Expired,
+    Family::MissingAvatar,
+    Family::Nonsense,
+    Family::Panic,
+    Family::Concurrency,
+    Family::Idle,
+    Family::Outage,
+];
+
+impl Family {
+    /// What the script says when it strikes.
+    const fn story(self) -> &'static str {
+        match self {
+            Self::Drop => "the connection is cut without a close frame",
+            Self::Dependency => "the service closes with 4503, a dependency is unavailable",
+            Self::Billing => "the account has no credits left (4001): the tenant is suspended, and unparked in 5 s",
+            Self::Expired => "the session token expires (4010): a fresh one is fetched at once",
+            Self::MissingAvatar => "the avatar is gone (404) at the next connect: failed, and mended in 5 s",
+            Self::Nonsense => "the service sends bytes that are no protobuf",
+            Self::Panic => "the session's own handler panics",
+            Self::Concurrency => "the concurrency limit is reached (4003): parked, until a slot frees or in 5 s",
+            Self::Idle => "the service ends the session for lack of audio: dormant, until the next word",
+            Self::Outage => "the whole service is gone for 3 s",
+        }
+    }
+
+    /// The effects on a session's connection, in order.
+    fn effects(self) -> Vec<(Point, Effect)> {
+        let at_once = Point::AfterSeconds(0.0);
+        match self {
+            Self::Drop => vec![(at_once, Effect::Drop { reset: false })],
+            Self::Dependency => vec![(at_once, Effect::close(4503, "dependency unavailable"))],
+            Self::Billing => vec![(
+                at_once,
+                Effect::ServerError {
+                    code: 4001,
+                    message: "credits exhausted".to_owned(),
+                    req_id: false,
+                    then_close: Some(Close { code: 4001, reason: "credits exhausted".to_owned(), after_ms: 0 }),
+                },
+            )],
+            Self::Expired => vec![(at_once, Effect::close(4010, "session token expired"))],
+            Self::MissingAvatar => vec![
+                (Point::Upgrade, Effect::Http {
+                    status: 404,
+                    body: Some("{\"message\":\"Avatar not found: demo\"}\n".into()),
+                    headers: std::collections::BTreeMap::new(),
+                }),
+                (at_once, Effect::Drop { reset: false }),
+            ],
+            Self::Nonsense => vec![(at_once, Effect::Nonsense(Nonsense::BadProtobuf))],
+            Self::Concurrency => vec![(at_once, Effect::close(4003, "concurrency limit reached"))],
+            Self::Idle => vec![(
+                at_once,
+                Effect::ServerError {
+                    code: 0,
+                    message: "no audio input for 300s".to_owned(),
+                    req_id: false,
+                    then_close: Some(Close { code: 1000, reason: String::new(), after_ms: 0 }),
+                },
+            )],
+            Self::Panic | Self::Outage => Vec::new(),
+        }
+    }
+}
+
+/// Plays the script until it is dropped.
+pub(super) async fn play(manager: ManagerHandle, simulator: Arc<Simulator>, sessions: Vec<Arc<SessionEntry>>) {
+    for family in SCRIPT.into_iter().cycle() {
+        sleep(EVERY).await;
+        let running: Vec<_> =
+            sessions.iter().filter(|entry| entry.snapshot.load().state_name() == StateName::Running).collect();
+        let victim = running.choose(&mut rand::rng()).copied();
+        let Some(victim) = victim else { continue };
+        output::say(&format!("        ! {} ({}): {}", victim.spec.avatar_id, victim.tenant, family.story()));
+        strike(family, &manager, &simulator, victim).await;
+        if matches!(family, Family::Billing | Family::MissingAvatar | Family::Concurrency) {
+            actix_rt::spawn(mend(manager.clone(), Arc::clone(victim)));
+        }
+    }
+}
+
+async fn strike(family: Family, manager: &ManagerHandle, simulator: &Simulator, victim: &SessionEntry) {
+    for (at, effect) in family.effects() {
+        let fault = Fault {
+            who: Filter::avatar(&victim.spec.avatar_id),
+            at,
+            effect,
+            times: Some(1),
+            chance: None,
+        };
+        if let Err(error) = simulator.add_fault(fault) {
+            output::complain(&format!("the simulator refuses the fault: {error}"));
+        }
+    }
+    match family {
+        Family::Panic => {
+            if let Some(address) = victim.address.load_full() {
+                address.do_send(InjectPanic);
+            }
+        }
+        Family::Outage => {
+            simulator.set_down(true).await;
+            simulator.drop_connections(&Filter::default());
+            sleep(OUTAGE).await;
+            simulator.set_down(false).await;
+        }
+        Family::Drop
+        | Family::Dependency
+        | Family::Billing
+        | Family::Expired
+        | Family::MissingAvatar
+        | Family::Nonsense
+        | Family::Concurrency
+        | Family::Idle => {}
+    }
+}
+
+/// What a person would do about it: pay and unpark, or mend and restart.
+async fn mend(manager: ManagerHandle, entry: Arc<SessionEntry>) {
+    sleep(MENDED_AFTER).await;
+    let done = match entry.snapshot.load().state_name() {
+        StateName::Parked => {
+            output::say(&format!("        + tenant {}: unparked", entry.tenant));
+            manager.operate_tenant(&entry.tenant, Operation::Unpark).await.map(|_sessions| ())
+        }
+        StateName::Failed => {
+            output::say(&format!("        + {}: mended and restarted", entry.spec.avatar_id));
+            manager.ask(&entry, || Operate(Operation::Restart)).await.map(|_snapshot| ())
+        }
+        StateName::Starting
+        | StateName::Running
+        | StateName::BackingOff
+        | StateName::Dormant
+        | StateName::Stopped => Ok(()),
+    };
+    if let Err(error) = done {
+        output::complain(&format!("{}: {error}", entry.spec.avatar_id));
+    }
+}

@@ -1,0 +1,200 @@
+//! The composition root: from a configuration to a running Greenroom, and back to nothing.
+//!
+//! Starting binds both addresses before anything else, so that a port in use ends the start with nothing to
+//! undo. Stopping goes in one order: no new session; every connection closed; the listeners; the threads.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread::available_parallelism,
+    time::Duration,
+};
+
+use crate::{
+    config::{Config, UpstreamAuth},
+    http::{self, Listeners, ProcessLifecycle},
+    manager::{self, Limits, ManagerHandle, Running, TenantRuntime},
+    outbox::LedgerConfig,
+    recovery::{
+        Backoff, BudgetConfig, FleetConfig, RecoveryConfig,
+        fleet::{BreakerConfig, GateConfig},
+        lifecycle::StableAfter,
+    },
+    telemetry::Metrics,
+    tenants::{AdminKey, Directory},
+    upstream::{Auth, Deadlines, UpstreamConfig},
+};
+
+/// What an attempt may hold its place at the gate beyond its deadlines, for its cleaning up.
+const ATTEMPT_MARGIN: Duration = Duration::from_secs(5);
+/// The longest `Retry-After` that is believed: a longer one is more likely a mistake than a plan.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// A running Greenroom.
+pub struct Process {
+    running: Running,
+    listeners: Listeners,
+    lifecycle: Arc<ProcessLifecycle>,
+    metrics: Arc<Metrics>,
+    shutdown: Duration,
+}
+
+/// Why a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Somebody asked for it.
+    Asked,
+    /// The manager's actor is gone, which it never is while all is well.
+    ManagerLost,
+}
+
+impl Process {
+    /// Starts everything that `config` says, on the current thread's system.
+    ///
+    /// # Errors
+    ///
+    /// An address cannot be bound, or the metrics cannot be set up; the error says which.
+    pub fn start(config: &Config) -> io::Result<Self> {
+        let data = http::bind(config.server.listen, "server.listen")?;
+        let admin = http::bind(config.admin.listen, "admin.listen")?;
+        let metrics = Arc::new(Metrics::new(config.telemetry.max_tenant_labels).map_err(io::Error::other)?);
+        let directory = Arc::new(Directory::new(config));
+        let running = manager::start(manager_setup(config, &directory, &metrics))?;
+        let lifecycle = Arc::new(ProcessLifecycle::default());
+        let listeners = http::serve(
+            http::Setup {
+                manager: running.handle.clone(),
+                directory,
+                admin_key: AdminKey::new(&config.admin).map(Arc::new),
+                policy: Arc::new(config.recovery.policy.clone()),
+                metrics: Arc::clone(&metrics),
+                lifecycle: Arc::clone(&lifecycle),
+                max_body_bytes: config.server.max_body_bytes,
+            },
+            data,
+            admin,
+        )?;
+        Ok(Self { running, listeners, lifecycle, metrics, shutdown: config.server.shutdown })
+    }
+
+    /// Where the data plane listens.
+    pub const fn data_address(&self) -> SocketAddr {
+        self.listeners.data_address
+    }
+
+    /// Where the admin plane listens.
+    pub const fn admin_address(&self) -> SocketAddr {
+        self.listeners.admin_address
+    }
+
+    /// The manager's handle.
+    pub const fn manager(&self) -> &ManagerHandle {
+        &self.running.handle
+    }
+
+    /// The metrics.
+    pub const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Waits until the end is asked for, over HTTP or by whatever `signal` waits for.
+    pub async fn until_end(&mut self, signal: impl Future<Output = ()>) -> End {
+        tokio::select! {
+            () = signal => End::Asked,
+            () = self.lifecycle.drain_wanted() => End::Asked,
+            ended = &mut self.running.ended => {
+                tracing::error!(error = ?ended.err().map(|error| error.to_string()), "the manager is gone");
+                End::ManagerLost
+            }
+        }
+    }
+
+    /// Ends everything. Answers whether all sessions were closed before the deadline.
+    pub async fn stop(self) -> bool {
+        self.lifecycle.drain();
+        let in_time = self.running.stop(self.shutdown).await;
+        self.listeners.stop().await;
+        in_time
+    }
+}
+
+fn manager_setup(config: &Config, directory: &Directory, metrics: &Arc<Metrics>) -> manager::Setup {
+    let tenants = directory
+        .iter()
+        .map(|tenant| {
+            let runtime = TenantRuntime {
+                tenant: Arc::clone(tenant),
+                recovery: Arc::new(recovery_config(config, tenant.policy.clone())),
+                metrics: metrics.tenant(&tenant.id),
+            };
+            (tenant.id.clone(), Arc::new(runtime))
+        })
+        .collect();
+    manager::Setup {
+        upstream: Arc::new(upstream_config(config)),
+        fleet: fleet_config(config),
+        tenants,
+        ledger: LedgerConfig {
+            session_bytes: config.outbox.session_bytes,
+            max_age: config.outbox.max_age,
+            ..LedgerConfig::default()
+        },
+        limits: Limits {
+            max_sessions: config.sessions.max as usize,
+            retention: config.sessions.retention,
+            shards: available_parallelism().map_or(1, usize::from),
+        },
+        metrics: Arc::clone(metrics),
+    }
+}
+
+fn recovery_config(config: &Config, policy: crate::recovery::Policy) -> RecoveryConfig {
+    let (backoff, budget) = (&config.recovery.backoff, &config.recovery.budget);
+    RecoveryConfig {
+        policy,
+        backoff: Backoff { initial: backoff.initial, max: backoff.max, multiplier: backoff.multiplier },
+        budget: BudgetConfig { restarts: budget.restarts, window: budget.window },
+        stable_after: StableAfter(budget.stable_after),
+    }
+}
+
+fn upstream_config(config: &Config) -> UpstreamConfig {
+    let upstream = &config.upstream;
+    UpstreamConfig {
+        console_url: upstream.console_url.clone(),
+        ingress_url: upstream.ingress_url.clone(),
+        auth: match upstream.auth {
+            UpstreamAuth::Header => Auth::Header,
+            UpstreamAuth::Query => Auth::Query,
+        },
+        token_ttl: upstream.token_ttl,
+        deadlines: Deadlines {
+            token: upstream.deadlines.token,
+            connect: upstream.deadlines.connect,
+            handshake: upstream.deadlines.handshake,
+        },
+        max_message_bytes: upstream.max_message_bytes,
+        ping_every: upstream.ping,
+        half_open_after: upstream.half_open,
+    }
+}
+
+fn fleet_config(config: &Config) -> FleetConfig {
+    let (gate, breaker, deadlines) =
+        (&config.upstream.gate, &config.upstream.breaker, &config.upstream.deadlines);
+    FleetConfig {
+        gate: GateConfig { max_in_flight: gate.max_in_flight as usize, per_second: gate.per_second },
+        breaker: BreakerConfig {
+            window: breaker.window,
+            min_attempts: breaker.min_attempts,
+            failure_ratio: breaker.failure_ratio,
+            open_for: breaker.open,
+            open_max: breaker.open_max,
+            probes: breaker.probes,
+        },
+        park_probe: config.recovery.park_probe,
+        attempt_deadline: deadlines.token + deadlines.connect + deadlines.handshake + ATTEMPT_MARGIN,
+        retry_after_max: RETRY_AFTER_MAX,
+    }
+}
