@@ -40,3 +40,14 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), LogsError> {
     }
     .map_err(|_| LogsError::AlreadySet)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_is_no_directive_is_named_with_what_to_use() {
+        let error = init_logs(LogFormat::Text, "greenroom=loud").unwrap_err().to_string();
+        assert!(error.contains("\"greenroom=loud\"") && error.contains("use one such as"), "{error}");
+    }
+}
