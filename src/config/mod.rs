@@ -1,7 +1,7 @@
 //! The configuration file: TOML with overrides from the environment, read into a typed [`Config`].
 //!
 //! Reading never stops at the first mistake: [`ConfigErrors`] has all of them, each with its line. Keys are
-//! read by [`sections`] with the getters of [`reader`], so a key, its type, its range and its default stand
+//! read in `sections` with the getters of `reader`, so a key, its type, its range and its default stand
 //! in one place; what no getter asks for is an unknown key.
 //!
 //! `GREENROOM_UPSTREAM__GATE__PER_SECOND=50` overrides `upstream.gate.per_second`; two underscores separate

@@ -1,1 +1,12 @@
 //! Metrics and logs.
+
+mod families;
+mod labels;
+mod logs;
+mod metrics;
+mod tenant;
+
+pub use labels::{BreakerLabel, Direction, Invariant, RequestOutcome, StateLabel};
+pub use logs::{LogsError, init_logs};
+pub use metrics::{Metrics, Traffic, UpstreamMetrics};
+pub use tenant::{OpenConnection, TenantMetrics};
