@@ -99,8 +99,8 @@ pub(super) fn run(args: Args) -> ExitCode {
         // Whoever read the answers has seen enough (`| head`).
         Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            let told = writeln!(io::stderr(), "greenroom classify: input or output failed: {error}");
-            drop(told);
+            // With standard error gone too, the exit code is all that is left to tell with.
+            let _ = writeln!(io::stderr(), "greenroom classify: input or output failed: {error}");
             ExitCode::FAILURE
         }
     }

@@ -1,7 +1,8 @@
 //! The error taxonomy: stable codes, phases, and how what the service says becomes one of them.
 //!
 //! Pure: no clock, no randomness, no IO. The shell collects [`Evidence`]; [`classify`] turns it into a
-//! [`Verdict`]; a [`SessionError`] keeps both for people, logs and metrics.
+//! [`Verdict`]; a [`SessionError`] keeps both for people, logs and metrics. On the way, [`parse_error_body`] reads
+//! what an HTTP answer says, and [`redact()`] takes secrets out of it.
 
 mod action;
 mod body;
