@@ -12,7 +12,7 @@ use std::{
 use greenroom::{
     errors::{ErrorCode, Phase},
     recovery::TenantId,
-    telemetry::{BreakerLabel, Direction, Invariant, Metrics, RequestOutcome, StateLabel},
+    telemetry::{BreakerLabel, Direction, Invariant, Metrics, RequestOutcome},
 };
 
 /// The contract: every metric, its type and its labels.
@@ -71,8 +71,8 @@ fn exercise(metrics: &Metrics) {
     metrics.handshake(Ok(()), took);
     metrics.recovered(took);
     metrics.first_frame(took);
-    StateLabel::ALL.into_iter().for_each(|state| tenant.session_moved(None, Some(state)));
-    tenant.session_moved(Some(StateLabel::Starting), Some(StateLabel::Running));
+    StateName::ALL.into_iter().for_each(|state| tenant.session_moved(None, Some(state)));
+    tenant.session_moved(Some(StateName::Starting), Some(StateName::Running));
     RequestOutcome::ALL.into_iter().for_each(|outcome| tenant.request(outcome));
     Invariant::ALL.into_iter().for_each(|invariant| metrics.breach(invariant));
     metrics.traffic(Direction::Up).message(1000);
@@ -236,10 +236,10 @@ fn tenants_beyond_the_bound_share_one_label() {
     let metrics = Metrics::new(2);
     for number in 0..50 {
         let tenant = metrics.tenant(&tenant_id(&format!("tenant-{number}")));
-        tenant.session_moved(None, Some(StateLabel::Running));
+        tenant.session_moved(None, Some(StateName::Running));
     }
     // One that has a label keeps it after the others came.
-    metrics.tenant(&tenant_id("tenant-1")).session_moved(None, Some(StateLabel::Running));
+    metrics.tenant(&tenant_id("tenant-1")).session_moved(None, Some(StateName::Running));
     let text = metrics.render();
     let running = |tenant: &str| format!("greenroom_sessions{{state=\"running\",tenant=\"{tenant}\"}}");
     assert_value(&text, &running("tenant-0"), 1.0);

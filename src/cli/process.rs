@@ -58,7 +58,7 @@ impl Process {
     pub fn start(config: &Config) -> io::Result<Self> {
         let data = http::bind(config.server.listen, "server.listen")?;
         let admin = http::bind(config.admin.listen, "admin.listen")?;
-        let metrics = Arc::new(Metrics::new(config.telemetry.max_tenant_labels).map_err(io::Error::other)?);
+        let metrics = Arc::new(Metrics::new(config.telemetry.max_tenant_labels as usize));
         let directory = Arc::new(Directory::new(config));
         let running = manager::start(manager_setup(config, &directory, &metrics))?;
         let lifecycle = Arc::new(ProcessLifecycle::default());

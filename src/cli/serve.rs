@@ -10,7 +10,7 @@ use super::{
     signals,
 };
 use crate::{
-    config::{self, Config, LogFormat},
+    config::{self, Config},
     telemetry,
 };
 
@@ -38,11 +38,7 @@ pub(super) fn run(args: Args) -> ExitCode {
             return ExitCode::from(EX_CONFIG);
         }
     };
-    let format = match config.telemetry.log_format {
-        LogFormat::Text => telemetry::LogFormat::Text,
-        LogFormat::Json => telemetry::LogFormat::Json,
-    };
-    if let Err(error) = telemetry::init_logs(format, &config.telemetry.log_level) {
+    if let Err(error) = telemetry::init_logs(config.telemetry.log_format, &config.telemetry.log_level) {
         output::complain(&format!("greenroom: {error}"));
         return ExitCode::from(EX_CONFIG);
     }

@@ -8,7 +8,7 @@ use super::{App, Problem, Surface};
 use crate::{manager::TenantRuntime, recovery::TenantId, session::SessionEntry};
 
 /// What a caller may see and change.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Scope {
     /// A tenant: its own sessions.
     Tenant(Arc<TenantRuntime>),

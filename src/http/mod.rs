@@ -21,7 +21,7 @@ use std::{
 };
 
 use actix_web::{
-    App as WebApp, HttpServer,
+    App as WebApp, HttpResponse, HttpServer, ResponseError as _,
     dev::{Server, ServerHandle},
     http::StatusCode,
     web,
@@ -169,7 +169,7 @@ fn server(app: App, listener: TcpListener, paths: fn(&mut web::ServiceConfig)) -
         WebApp::new()
             .app_data(web::Data::new(app.clone()))
             .configure(paths)
-            .default_service(web::to(async || Problem::not_found("path")))
+            .default_service(web::to(path_not_found))
     })
     .workers(WORKERS)
     .client_request_timeout(HEAD_DEADLINE)
@@ -185,8 +185,13 @@ fn only(path: &str, route: actix_web::Route) -> actix_web::Resource {
     web::resource(path).route(route).default_service(web::to(method_not_allowed))
 }
 
-async fn method_not_allowed() -> Problem {
+async fn method_not_allowed() -> HttpResponse {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", "the path has other methods than this one")
+        .error_response()
+}
+
+async fn path_not_found() -> HttpResponse {
+    Problem::not_found("path").error_response()
 }
 
 /// The paths that both planes have.

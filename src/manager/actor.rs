@@ -18,14 +18,14 @@ use crate::{
     errors::ErrorCode,
     outbox::LedgerConfig,
     recovery::{
-        AttemptOutcome, Fleet, FleetEffect, FleetInput, Generation, Lifecycle, Moment, ParkCause, SessionId,
+        AttemptOutcome, BreakerState, Fleet, FleetEffect, FleetInput, Generation, Lifecycle, Moment, ParkCause, SessionId,
         TenantId,
-        lifecycle::{Hold, Input},
+        lifecycle::{Hold, Input, State},
     },
     session::{
         Clock, FleetAnswer, FleetNews, FleetNotice, Operate, Operation, Origin, SessionEntry, SessionSpec, Snapshot,
     },
-    telemetry::Metrics,
+    telemetry::{BreakerLabel, Invariant, Metrics, UpstreamMetrics},
 };
 
 /// How often retention and upkeep are looked after.
@@ -48,6 +48,7 @@ pub struct Manager {
     pub(super) limits: Limits,
     pub(super) ledger: LedgerConfig,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) upstream_metrics: UpstreamMetrics,
     pub(super) timer: Option<(Moment, SpawnHandle)>,
     pub(super) mode: Mode,
 }
@@ -73,8 +74,8 @@ impl Manager {
         for effect in self.fleet.handle(input, now) {
             self.carry_out(effect);
         }
-        self.metrics.gate_waiting.set(self.fleet.waiting() as f64);
-        self.metrics.breaker(self.fleet.breaker_state().into());
+        self.upstream_metrics.gate_waiting(self.fleet.waiting());
+        self.upstream_metrics.breaker(breaker_label(&self.fleet.breaker_state()));
         self.arm_timer(ctx);
     }
 
@@ -94,11 +95,15 @@ impl Manager {
             FleetEffect::Release { session } => self.answer(&session, FleetAnswer::Release),
             FleetEffect::TenantSuspended { tenant, code } => {
                 tracing::warn!(%tenant, code = code.as_str(), "tenant suspended");
-                self.tenant_gauge(&tenant, 1.0);
+                if let Some(runtime) = self.tenants.get(&tenant) {
+                    runtime.metrics.suspended();
+                }
             }
             FleetEffect::TenantReleased { tenant } => {
                 tracing::info!(%tenant, "tenant released");
-                self.tenant_gauge(&tenant, 0.0);
+                if let Some(runtime) = self.tenants.get(&tenant) {
+                    runtime.metrics.resumed();
+                }
             }
             FleetEffect::BreakerChanged { state } => {
                 tracing::warn!(state = ?state, "breaker changed");
@@ -106,14 +111,8 @@ impl Manager {
             FleetEffect::GrantExpired { session } => {
                 // Every attempt has deadlines of its own, so that this cannot be unless one did not hold.
                 tracing::error!(%session, "an attempt held its place at the gate beyond every deadline");
-                self.metrics.invariant_breach(crate::telemetry::Invariant::BoundedMemory);
+                self.metrics.breach(Invariant::BoundedMemory);
             }
-        }
-    }
-
-    fn tenant_gauge(&self, tenant: &TenantId, suspended: f64) {
-        if let Some(runtime) = self.tenants.get(tenant) {
-            runtime.metrics.suspended.set(suspended);
         }
     }
 
@@ -148,13 +147,18 @@ impl Manager {
                 break;
             }
             if let Some((_, id)) = self.stopped.pop_front() {
-                self.registry.remove(&id);
+                self.forget(&id);
             }
         }
-        for runtime in self.tenants.values() {
-            runtime.metrics.upkeep(now.since_start());
-        }
         self.metrics.upkeep();
+    }
+
+    fn forget(&self, id: &SessionId) {
+        let Some(entry) = self.registry.get(id.as_str()) else { return };
+        self.registry.remove(id);
+        if let Some(runtime) = self.tenants.get(&entry.tenant) {
+            runtime.metrics.session_moved(Some(entry.snapshot.load().state_name()), None);
+        }
     }
 
     fn create(
@@ -168,8 +172,8 @@ impl Manager {
         }
         let runtime = self.tenants.get(tenant).cloned().ok_or(CreateRefused::UnknownTenant)?;
         let live = self.live.get(tenant).copied().unwrap_or_default();
-        if live >= runtime.tenant.max_sessions {
-            return Err(CreateRefused::TenantFull { max: runtime.tenant.max_sessions });
+        if live >= runtime.tenant.max_sessions as usize {
+            return Err(CreateRefused::TenantFull { max: runtime.tenant.max_sessions as usize });
         }
         if self.live.values().sum::<usize>() >= self.limits.max_sessions {
             return Err(CreateRefused::Full { max: self.limits.max_sessions });
@@ -194,7 +198,7 @@ impl Manager {
         lifecycle.handle(first, now, 0.0);
 
         let snapshot = Snapshot::of(&lifecycle, now);
-        runtime.metrics.state_entered(snapshot.state_name());
+        runtime.metrics.session_moved(None, Some(snapshot.state_name()));
         let ledger = LedgerConfig { bytes_per_second: spec.bytes_per_second(), ..self.ledger };
         let entry = Arc::new(SessionEntry {
             id,
@@ -258,11 +262,7 @@ impl Handler<FleetNotice> for Manager {
                 });
                 FleetInput::Settled { session, outcome, retry_after }
             }
-            FleetNews::Parked(hold) => match park_cause(&hold) {
-                Some(cause) => FleetInput::Parked { session, tenant, cause },
-                // The fleet itself said so.
-                None => return,
-            },
+            FleetNews::Parked(hold) => FleetInput::Parked { session, tenant, cause: park_cause(&hold) },
             FleetNews::Unparked => FleetInput::Left { session },
             FleetNews::SlotFreed => FleetInput::SlotFreed { tenant },
             FleetNews::Gone => {
@@ -274,18 +274,27 @@ impl Handler<FleetNotice> for Manager {
     }
 }
 
-/// What the fleet makes of a park; `None` where the fleet caused it.
-fn park_cause(hold: &Hold) -> Option<ParkCause> {
+/// What the metrics call a state of the breaker.
+pub(super) const fn breaker_label(state: &BreakerState) -> BreakerLabel {
+    match state {
+        BreakerState::Closed => BreakerLabel::Closed,
+        BreakerState::HalfOpen { .. } => BreakerLabel::HalfOpen,
+        BreakerState::Open { .. } | BreakerState::Forced => BreakerLabel::Open,
+    }
+}
+
+/// What the fleet makes of a park.
+const fn park_cause(hold: &Hold) -> ParkCause {
     match hold {
         Hold::Error(code @ (ErrorCode::BillingRequired | ErrorCode::CreditsExhausted)) => {
-            Some(ParkCause::Billing(*code))
+            ParkCause::Billing(*code)
         }
-        Hold::Error(ErrorCode::ConcurrencyLimit) => Some(ParkCause::Concurrency),
+        Hold::Error(ErrorCode::ConcurrencyLimit) => ParkCause::Concurrency,
         // Every other code parks its own session only, by the default policy or by a configured one.
-        Hold::Error(_) => Some(ParkCause::Duration),
-        Hold::KeyRefused => Some(ParkCause::KeyRefused),
-        Hold::Suspension(_) => None,
-        Hold::Operator => Some(ParkCause::Operator),
+        Hold::Error(_) => ParkCause::Duration,
+        Hold::KeyRefused => ParkCause::KeyRefused,
+        Hold::Suspension(_) => ParkCause::Suspension,
+        Hold::Operator => ParkCause::Operator,
     }
 }
 
@@ -322,7 +331,7 @@ impl Handler<OperateTenant> for Manager {
             self.fleet(FleetInput::Unsuspend { tenant: tenant.clone() }, ctx);
         }
         let sessions = self.registry.of_tenant(&tenant);
-        for entry in &sessions {
+        for entry in sessions.iter().filter(|entry| is_meant(operation, entry)) {
             if let Some(address) = entry.address.load_full() {
                 // One message for each session of the tenant.
                 address.do_send(Operate(operation));
@@ -330,6 +339,13 @@ impl Handler<OperateTenant> for Manager {
         }
         sessions.len()
     }
+}
+
+/// Whether an operation on a tenant goes to this session of it. Sessions that wait for a free slot are called
+/// one after another by the fleet: all at once they would only be refused again.
+fn is_meant(operation: Operation, entry: &SessionEntry) -> bool {
+    operation != Operation::Unpark
+        || entry.snapshot.load().state != State::Parked(Hold::Error(ErrorCode::ConcurrencyLimit))
 }
 
 /// Takes no new session, ends all, and answers when the last one is gone.

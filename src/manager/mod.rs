@@ -25,7 +25,7 @@ use shard::Shard;
 
 use crate::{
     outbox::LedgerConfig,
-    recovery::{BreakerState, Fleet, FleetConfig, RecoveryConfig, TenantId},
+    recovery::{Fleet, FleetConfig, RecoveryConfig, TenantId},
     session::Clock,
     telemetry::{Metrics, TenantMetrics},
     tenants::Tenant,
@@ -47,7 +47,6 @@ pub struct Limits {
 }
 
 /// A tenant, with what its sessions share.
-#[derive(Debug)]
 pub struct TenantRuntime {
     /// The tenant.
     pub tenant: Arc<Tenant>,
@@ -109,15 +108,11 @@ impl UpstreamView {
     fn of(fleet: &Fleet) -> Self {
         Self {
             name: UPSTREAM,
-            breaker: breaker_name(&fleet.breaker_state()),
+            breaker: actor::breaker_label(&fleet.breaker_state()).as_str(),
             waiting: fleet.waiting(),
             in_flight: fleet.in_flight(),
         }
     }
-}
-
-const fn breaker_name(state: &BreakerState) -> &'static str {
-    state.as_str()
 }
 
 /// A running manager: the handle for everybody, and the threads for whoever ends it.
@@ -186,6 +181,7 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         clock,
         limits,
         ledger,
+        upstream_metrics: metrics.upstream(UPSTREAM),
         metrics,
         timer: None,
         mode: Mode::Open,

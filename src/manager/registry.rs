@@ -108,7 +108,7 @@ impl Registry {
         let mut page = Page { entries: Vec::new(), next: None };
         let Some(entries) = entries else { return page };
         let mut last: Option<&SessionId> = None;
-        for (looked_at, (id, entry)) in entries.range((start, Bound::Unbounded)).enumerate() {
+        for (looked_at, (id, entry)) in entries.range::<SessionId, _>((start, Bound::Unbounded)).enumerate() {
             if page.entries.len() >= limit || looked_at >= MAX_LOOKED_AT {
                 page.next = last.cloned();
                 break;

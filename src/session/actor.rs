@@ -147,15 +147,14 @@ impl SessionActor {
         let (metrics, tenant) = (&self.context.metrics, &self.context.tenant_metrics);
         match count {
             Count::Error(error) => {
-                metrics.error(error.code, error.phase);
-                tenant.error(error.code);
+                metrics.error(tenant, error.code, error.phase);
                 self.log_error(error);
             }
             Count::Restart(code) => metrics.restart(*code),
             Count::Park(code) => tenant.park(*code),
             Count::Failure(code) => tenant.failure(*code),
             Count::BudgetExhausted => {
-                tenant.budget_exhausted.increment(1);
+                tenant.budget_exhausted();
                 tracing::error!(
                     session = %self.context.entry.id, tenant = %self.context.entry.tenant,
                     restarts = self.context.recovery.budget.restarts,
@@ -163,7 +162,7 @@ impl SessionActor {
                     "restart budget exhausted"
                 );
             }
-            Count::Recovered(after) => metrics.recovery(*after),
+            Count::Recovered(after) => metrics.recovered(*after),
         }
     }
 
@@ -191,7 +190,7 @@ impl SessionActor {
         let name = snapshot.state_name();
         let before = self.context.entry.snapshot.swap(Arc::new(snapshot)).state_name();
         if before != name {
-            self.context.tenant_metrics.state_changed(before, name);
+            self.context.tenant_metrics.session_moved(Some(before), Some(name));
             tracing::info!(
                 session = %self.context.entry.id, tenant = %self.context.entry.tenant,
                 from = before.as_str(), to = name.as_str(), "session state changed"
@@ -249,7 +248,7 @@ impl Handler<LinkNews> for SessionActor {
                 Input::Connected { generation, connection_id, capabilities }
             }
             LinkNews::RequestFailed { generation, error } => {
-                Input::RequestFailed { generation, error: Arc::new(SessionError::clone(&error)) }
+                Input::RequestFailed { generation, error }
             }
             LinkNews::Gone { generation, error } => {
                 let mut session = self.session.borrow_mut();

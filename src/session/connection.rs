@@ -4,7 +4,7 @@
 //! socket has room, and notes frames there, so that neither passes a queue; only what changes the
 //! session's state goes to the actor as a message.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use actix::Addr;
 use tokio::sync::{Notify, oneshot};
@@ -13,16 +13,20 @@ use super::{
     SessionContext,
     actor::SessionActor,
     messages::LinkNews,
-    meter::Connected,
     state::Session,
 };
 use crate::{
     errors::{Egress, ErrorCode, Evidence, Observed, Phase, SessionError},
     outbox::{FrameFate, InterruptFate, Outcome, Record},
     recovery::Generation,
+    telemetry::{Direction, OpenConnection},
     upstream::{Opened, Socket, SocketEvent, Timings},
     wire::{Data, proto::server_playback_state::State as Playback},
 };
+
+/// How often the time that a connection stands is counted: it is what the service bills, and a connection may
+/// stand for days.
+const BILL_EVERY: Duration = Duration::from_secs(10);
 
 /// What a connection needs of its session.
 pub(super) struct Connection {
@@ -54,14 +58,20 @@ impl Connection {
         match opened {
             Err(error) => Ending::Broke(Box::new(error)),
             Ok(Opened { connection_id, capabilities, socket }) => {
-                let _connected = Connected::count(&self.context.tenant_metrics, self.context.clock);
+                let connected = self.context.tenant_metrics.connection();
                 self.tell(LinkNews::Connected { generation: self.generation, connection_id, capabilities });
-                self.serve(socket, stop).await
+                self.serve(socket, connected, stop).await
             }
         }
     }
 
-    async fn serve(&self, mut socket: Socket, mut stop: oneshot::Receiver<()>) -> Ending {
+    async fn serve(
+        &self,
+        mut socket: Socket,
+        mut connected: OpenConnection,
+        mut stop: oneshot::Receiver<()>,
+    ) -> Ending {
+        let mut bill = tokio::time::interval(BILL_EVERY);
         loop {
             if let Err(error) = self.pump(&mut socket) {
                 return Ending::Broke(Box::new(error));
@@ -73,6 +83,7 @@ impl Connection {
                     return Ending::Closed;
                 }
                 () = self.wake.notified() => {}
+                _ = bill.tick() => connected.count_time(),
                 event = socket.next(&self.context.recovery.policy) => match event {
                     SocketEvent::Frame { data, bytes } => self.frame(data, bytes),
                     SocketEvent::Room => {}
@@ -87,16 +98,14 @@ impl Connection {
     fn pump(&self, socket: &mut Socket) -> Result<(), SessionError> {
         while socket.has_room() {
             let Some(message) = self.session.borrow_mut().next_message(self.generation) else { break };
-            self.context.metrics.bytes_up.increment(message.len() as u64);
-            self.context.metrics.frames_up.increment(1);
+            self.context.metrics.traffic(Direction::Up).message(message.len());
             socket.send(message)?;
         }
         Ok(())
     }
 
     fn frame(&self, data: Data, message: bytes::Bytes) {
-        self.context.metrics.bytes_down.increment(message.len() as u64);
-        self.context.metrics.frames_down.increment(1);
+        self.context.metrics.traffic(Direction::Down).message(message.len());
         let now = self.context.clock.now();
         let mut session = self.session.borrow_mut();
         match data {
@@ -134,7 +143,7 @@ impl Connection {
             session.ledger.fail(req_id, error.code, &error.message, self.context.clock.now());
             report_settled(&self.context, &mut session);
         }
-        self.tell(LinkNews::RequestFailed { generation: self.generation, error: Rc::new(error) });
+        self.tell(LinkNews::RequestFailed { generation: self.generation, error: Arc::new(error) });
     }
 
     /// The mailbox bound is passed by: a connection has two state changes to tell, and failures of single
@@ -145,13 +154,16 @@ impl Connection {
 
     fn observe(&self, timings: &Timings, error: Option<&SessionError>) {
         let metrics = &self.context.metrics;
-        let code = error.map(|error| error.code);
-        let failed_at_token = error.is_some_and(|error| error.phase == Phase::SessionToken);
-        if let Some(token) = timings.token {
-            metrics.token_request(if failed_at_token { code } else { None }, token);
+        let (token, later) = match error {
+            None => (Ok(()), Ok(())),
+            Some(error) if error.phase == Phase::SessionToken => (Err(error.code), Ok(())),
+            Some(error) => (Ok(()), Err(error.code)),
+        };
+        if let Some(took) = timings.token {
+            metrics.token_request(token, took);
         }
-        if let Some(handshake) = timings.handshake {
-            metrics.handshake(code, handshake);
+        if let Some(connect) = timings.connect {
+            metrics.handshake(later, connect + timings.handshake.unwrap_or_default());
         }
     }
 }
@@ -166,7 +178,7 @@ pub(super) fn report_settled(context: &SessionContext, session: &mut Session) {
 
 fn report(context: &SessionContext, record: &Record) {
     let Some(outcome) = record.outcome else { return };
-    context.tenant_metrics.request(outcome);
+    context.tenant_metrics.request(outcome.into());
     if let Some(first_frame) = record.first_frame_after() {
         context.metrics.first_frame(first_frame);
     }

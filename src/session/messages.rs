@@ -1,6 +1,6 @@
 //! What can be said to a session's actor, and what it says to the fleet.
 
-use std::{rc::Rc, sync::Arc};
+use std::sync::Arc;
 
 use actix::Message;
 use bytes::Bytes;
@@ -158,7 +158,7 @@ pub(super) enum LinkNews {
     /// The service confirmed the session.
     Connected { generation: Generation, connection_id: String, capabilities: Vec<String> },
     /// A request failed by itself.
-    RequestFailed { generation: Generation, error: Rc<SessionError> },
+    RequestFailed { generation: Generation, error: Arc<SessionError> },
     /// The connection is gone: without an error it was closed by command.
     Gone { generation: Generation, error: Option<Box<SessionError>> },
 }

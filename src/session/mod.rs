@@ -11,13 +11,12 @@ mod actor;
 mod clock;
 mod connection;
 mod messages;
-mod meter;
 mod spec;
 mod state;
 mod supervise;
 mod view;
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{cell::Cell, sync::Arc};
 
 use actix::{Addr, Recipient};
 
@@ -61,9 +60,9 @@ impl OutboxGauge {
     fn set(&self, context: &SessionContext, bytes: usize) {
         let before = self.0.replace(bytes);
         if bytes > before {
-            context.metrics.outbox_bytes.increment((bytes - before) as f64);
+            context.metrics.outbox_bytes().increment((bytes - before) as f64);
         } else if bytes < before {
-            context.metrics.outbox_bytes.decrement((before - bytes) as f64);
+            context.metrics.outbox_bytes().decrement((before - bytes) as f64);
         }
     }
 }

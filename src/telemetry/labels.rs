@@ -1,5 +1,7 @@
 //! The values that labels may have. Closed enums, so that no text from outside becomes a series.
 
+use crate::outbox::Outcome;
+
 macro_rules! label {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
@@ -25,26 +27,6 @@ macro_rules! label {
             }
         }
     };
-}
-
-label! {
-    /// The state of a session.
-    StateLabel {
-        /// Token, connect or handshake under way.
-        Starting = "starting",
-        /// Confirmed; audio flows.
-        Running = "running",
-        /// A restart is due.
-        BackingOff = "backing_off",
-        /// Blocked by billing or concurrency.
-        Parked = "parked",
-        /// Closed for lack of input.
-        Dormant = "dormant",
-        /// A person must act.
-        Failed = "failed",
-        /// Ended by its owner.
-        Stopped = "stopped",
-    }
 }
 
 label! {
@@ -100,5 +82,15 @@ label! {
         BoundedMemory = "bounded_memory",
         /// 8: what was answered with 2xx survives on a durable store.
         Durable = "durable",
+    }
+}
+
+impl From<Outcome> for RequestOutcome {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Completed => Self::Completed,
+            Outcome::Interrupted => Self::Interrupted,
+            Outcome::Failed(_) => Self::Failed,
+        }
     }
 }

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -39,6 +42,8 @@ pub struct Metrics {
     errors: [[Counter; Phase::ALL.len()]; ErrorCode::ALL.len()],
     restarts: [Counter; ErrorCode::ALL.len()],
     breaches: [Counter; Invariant::ALL.len()],
+    /// Errors by code, for whoever wants the number and not the text.
+    error_counts: [AtomicU64; ErrorCode::ALL.len()],
     traffic: [Traffic; Direction::ALL.len()],
     outbox_bytes: Gauge,
     recovery_seconds: Histogram,
@@ -82,6 +87,7 @@ impl Metrics {
             first_frame_seconds: registry.histogram(&FIRST_FRAME_SECONDS, &[]),
             token_ok_seconds: registry.histogram(&TOKEN_SECONDS, &[("outcome", "ok")]),
             handshake_ok_seconds: registry.histogram(&HANDSHAKE_SECONDS, &[("outcome", "ok")]),
+            error_counts: ErrorCode::ALL.map(|_| AtomicU64::new(0)),
             tenants: Mutex::default(),
             max_tenant_labels,
             registry,
@@ -114,7 +120,13 @@ impl Metrics {
     /// An error of a session: counts it in all and for its tenant.
     pub fn error(&self, tenant: &TenantMetrics, code: ErrorCode, phase: Phase) {
         self.errors[code.index()][phase as usize].increment(1);
+        self.error_counts[code.index()].fetch_add(1, Ordering::Relaxed);
         tenant.error(code);
+    }
+
+    /// Errors of all sessions with `code` since the start.
+    pub fn error_count(&self, code: ErrorCode) -> u64 {
+        self.error_counts[code.index()].load(Ordering::Relaxed)
     }
 
     /// A session is restarted because of `code`.

@@ -6,7 +6,7 @@ mod logs;
 mod metrics;
 mod tenant;
 
-pub use labels::{BreakerLabel, Direction, Invariant, RequestOutcome, StateLabel};
+pub use labels::{BreakerLabel, Direction, Invariant, RequestOutcome};
 pub use logs::{LogsError, init_logs};
 pub use metrics::{Metrics, Traffic, UpstreamMetrics};
 pub use tenant::{OpenConnection, TenantMetrics};

@@ -11,13 +11,13 @@ use std::{
 use metrics::{Counter, Gauge};
 
 use super::{
-    RequestOutcome, StateLabel,
+    RequestOutcome,
     families::{
         BUDGET_EXHAUSTED, CONNECTED_SECONDS, FAILURES, PARKS, REQUESTS, Registry, SESSIONS, TENANT_ERRORS,
         TENANT_SUSPENDED, UPSTREAM_CONNECTIONS,
     },
 };
-use crate::errors::ErrorCode;
+use crate::{errors::ErrorCode, recovery::StateName};
 
 type ByCode = [Counter; ErrorCode::ALL.len()];
 
@@ -28,7 +28,7 @@ pub struct TenantMetrics {
     errors: ByCode,
     parks: ByCode,
     failures: ByCode,
-    sessions: [Gauge; StateLabel::ALL.len()],
+    sessions: [Gauge; StateName::ALL.len()],
     requests: [Counter; RequestOutcome::ALL.len()],
     connections: Gauge,
     connected_seconds: Counter,
@@ -47,7 +47,7 @@ impl TenantMetrics {
             errors: by_code(&TENANT_ERRORS),
             parks: by_code(&PARKS),
             failures: by_code(&FAILURES),
-            sessions: StateLabel::ALL
+            sessions: StateName::ALL
                 .map(|state| registry.gauge(&SESSIONS, &[("state", state.as_str()), tenant])),
             requests: RequestOutcome::ALL
                 .map(|outcome| registry.counter(&REQUESTS, &[("outcome", outcome.as_str()), tenant])),
@@ -80,7 +80,7 @@ impl TenantMetrics {
     }
 
     /// A session changed its state: `None` before it was created, and after it was forgotten.
-    pub fn session_moved(&self, from: Option<StateLabel>, to: Option<StateLabel>) {
+    pub fn session_moved(&self, from: Option<StateName>, to: Option<StateName>) {
         if let Some(from) = from {
             self.sessions[from.index()].decrement(1.0);
         }

@@ -1,6 +1,11 @@
 //! awc, taught three things: no delay for small messages, no redirects with a key, and refusals with a body.
 
-use std::{fmt, pin::pin, rc::Rc, time::Duration};
+use std::{
+    fmt,
+    pin::{Pin, pin},
+    rc::Rc,
+    time::Duration,
+};
 
 use actix_http::h1::{ClientCodec, MessageType};
 use actix_rt::net::TcpStream;
@@ -130,7 +135,7 @@ async fn refusal_body(framed: actix_codec::Framed<BoxedSocket, ClientCodec>) -> 
         MessageType::Payload | MessageType::Stream => {
             let framed = framed.into_map_codec(ClientCodec::into_payload_codec);
             let pieces = stream::unfold(framed, |mut framed| async move {
-                let item = std::future::poll_fn(|cx| pin!(&mut framed).as_mut().next_item(cx)).await;
+                let item = std::future::poll_fn(|cx| Pin::new(&mut framed).next_item(cx)).await;
                 match item {
                     Some(Ok(Some(piece))) => Some((Ok(piece), framed)),
                     Some(Ok(None)) | None => None,

@@ -5,7 +5,7 @@
 
 use std::{
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -200,7 +200,7 @@ impl Socket {
     }
 
     fn write(&mut self, message: Message) -> Result<(), ProtocolError> {
-        pin!(&mut self.framed).as_mut().write(message)?;
+        Pin::new(&mut self.framed).write(message)?;
         let full = self.framed.is_write_buf_full();
         self.outgoing = match self.outgoing {
             Outgoing::Flushed => Outgoing::Flushing { since: Instant::now(), full },
@@ -211,7 +211,7 @@ impl Socket {
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         if let Outgoing::Flushing { full, .. } = self.outgoing {
-            match pin!(&mut self.framed).as_mut().flush::<Message>(cx) {
+            match Pin::new(&mut self.framed).flush::<Message>(cx) {
                 Poll::Ready(Ok(())) => {
                     self.outgoing = Outgoing::Flushed;
                     if full {
@@ -222,7 +222,7 @@ impl Socket {
                 Poll::Pending => {}
             }
         }
-        match pin!(&mut self.framed).as_mut().next_item(cx) {
+        match Pin::new(&mut self.framed).next_item(cx) {
             Poll::Ready(Some(Ok(frame))) => return Poll::Ready(Step::Frame(frame)),
             Poll::Ready(Some(Err(error))) => return Poll::Ready(Step::Broken(error)),
             Poll::Ready(None) => return Poll::Ready(Step::Eof),
@@ -296,7 +296,7 @@ impl Socket {
         let code = reason.map_or(CloseCode::Normal, |reason| reason.code);
         if self.write(Message::Close(Some(CloseReason { code, description: None }))).is_ok() {
             let mut idle = Context::from_waker(std::task::Waker::noop());
-            let _sent = pin!(&mut self.framed).as_mut().flush::<Message>(&mut idle);
+            let _sent = Pin::new(&mut self.framed).flush::<Message>(&mut idle);
         }
     }
 

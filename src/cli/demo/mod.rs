@@ -18,7 +18,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::{output, process::Process, signals};
 use crate::{
-    config::{self, Config},
+    config::{self, Config, LogFormat},
     recovery::TenantId,
     session::{SessionEntry, SessionSpec},
     simulator::{Simulator, SimulatorConfig},
@@ -55,7 +55,7 @@ pub(super) struct Args {
 
 #[expect(clippy::needless_pass_by_value, reason = "every subcommand's `run` takes its arguments so")]
 pub(super) fn run(args: Args) -> ExitCode {
-    if let Err(error) = telemetry::init_logs(telemetry::LogFormat::Text, &args.log) {
+    if let Err(error) = telemetry::init_logs(LogFormat::Text, &args.log) {
         output::complain(&format!("greenroom: {error}"));
         return ExitCode::from(2);
     }
