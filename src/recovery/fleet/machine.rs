@@ -124,6 +124,12 @@ impl Fleet {
         self.gate.contains(session) || self.slots.get(session).is_some_and(|attempt| attempt.again.is_some())
     }
 
+    /// Whether nothing is remembered of anybody.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.gate.is_empty() && self.slots.len() == 0 && self.parked.is_empty()
+    }
+
     fn ask(&mut self, session: SessionId, tenant: TenantId, pass: Pass, now: Moment) {
         if let Some(attempt) = self.slots.get_mut(&session) {
             attempt.again = Some(pass);

@@ -175,6 +175,12 @@ impl ParkedSessions {
         (!may_knock).then_some(suspension.code)
     }
 
+    /// Whether nothing is remembered of anybody.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.wards.is_empty() && self.timers.is_empty()
+    }
+
     /// Suspends a tenant; returns whether it was not suspended before.
     pub(super) fn suspend(&mut self, tenant: &TenantId, code: ErrorCode, now: Moment) -> bool {
         let ward = self.wards.entry(tenant.clone()).or_insert_with(|| Ward::new(now));

@@ -128,7 +128,7 @@ fn a_tenants_unpark_releases_its_sessions_and_leaves_no_timer() {
     let expected = [tenant_released("a"), release("a/1"), release("a/2")];
     assert_eq!(world.input(unsuspend.clone()), expected);
     assert_eq!(world.input(unsuspend), []);
-    assert_eq!(world.fleet.next_timeout(), None);
+    assert!(world.fleet.is_empty(), "{:?}", world.fleet);
 }
 
 #[test]
@@ -238,6 +238,16 @@ fn a_called_session_that_does_not_ask_makes_room_for_another() {
 }
 
 #[test]
+fn a_probe_that_is_never_heard_of_again_ends_with_its_slot() {
+    let mut world = suspended_world();
+    world.ask("a/2");
+    world.pass(secs(600));
+    assert_eq!(world.ask_with("a/1", Pass::Probe), [grant("a/1")]);
+    let expired = FleetEffect::GrantExpired { session: "a/1".into() };
+    assert_eq!(world.pass(secs(700)), [(secs(35), expired), (secs(635), probe("a/2"))]);
+}
+
+#[test]
 fn a_suspension_ended_by_a_person_releases_the_called_session_too() {
     let mut world = suspended_world();
     world.pass(secs(600));
@@ -289,6 +299,5 @@ fn a_tenant_that_is_gone_is_not_suspended_and_calls_nobody() {
     world.ask("a/2");
     world.pass(secs(600));
     world.input(FleetInput::TenantGone { tenant: "a".into() });
-    assert!(!world.is_suspended("a"));
-    assert_eq!(world.fleet.next_timeout(), None);
+    assert!(world.fleet.is_empty(), "{:?}", world.fleet);
 }
