@@ -53,16 +53,11 @@ impl Fleet {
     pub fn handle(&mut self, input: FleetInput, now: Moment) -> Vec<FleetEffect> {
         match input {
             FleetInput::Ask { session, tenant, pass } => self.ask(session, tenant, pass, now),
-            FleetInput::Withdraw { session } => self.withdraw(&session, now),
+            FleetInput::Withdraw { session } | FleetInput::Left { session } => self.withdraw(&session, now),
             FleetInput::Settled { session, outcome, retry_after } => {
                 self.settled(session, outcome, retry_after, now);
             }
             FleetInput::Parked { session, tenant, cause } => self.park(session, &tenant, cause, now),
-            FleetInput::Left { session } => {
-                if self.parked.contains(&session) {
-                    self.withdraw(&session, now);
-                }
-            }
             FleetInput::SlotFreed { tenant } => self.parked.offer_slot(&tenant, now, &mut self.effects),
             FleetInput::Unsuspend { tenant } => {
                 self.parked.release(&tenant, now, &mut self.effects);

@@ -156,10 +156,6 @@ impl ParkedSessions {
         self.wards.get(tenant)?.suspension.as_ref()
     }
 
-    pub(super) fn contains(&self, session: &SessionId) -> bool {
-        self.entries.contains_key(session)
-    }
-
     /// Why a session may not knock with this pass, if it may not.
     pub(super) fn refusal(&self, session: &SessionId, tenant: &TenantId, pass: Pass) -> Option<ErrorCode> {
         let ward = self.wards.get(tenant)?;

@@ -147,9 +147,10 @@ impl Onlooker {
                 let tenant = tenant_of(session);
                 self.input(FleetInput::Parked { session: session.into(), tenant, cause });
             }
-            // A session with an attempt under way is not parked.
-            Step::Left(session) if self.under_way.contains(&SessionId::from(session)) => {}
-            Step::Left(session) => self.input(FleetInput::Left { session: session.into() }),
+            Step::Left(session) => {
+                self.ended(&session.into());
+                self.input(FleetInput::Left { session: session.into() });
+            }
             Step::SlotFreed(tenant) => self.input(FleetInput::SlotFreed { tenant: tenant.into() }),
             Step::Unsuspend(tenant) => self.input(FleetInput::Unsuspend { tenant: tenant.into() }),
             Step::Gone(tenant) => self.gone(tenant),

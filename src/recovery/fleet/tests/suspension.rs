@@ -155,6 +155,29 @@ fn a_session_that_left_is_not_released() {
 }
 
 #[test]
+fn a_session_that_ends_is_forgotten_wherever_it_was() {
+    let mut world = suspended_world();
+    for session in ["b/1", "b/2", "a/2"] {
+        world.ask(session);
+    }
+    for session in ["a/1", "a/2", "b/1", "b/2"] {
+        world.left(session);
+    }
+    assert_eq!(world.input(FleetInput::Unsuspend { tenant: "a".into() }), [tenant_released("a")]);
+    assert!(world.fleet.is_empty(), "{:?}", world.fleet);
+}
+
+#[test]
+fn a_session_that_says_again_why_it_is_parked_is_released_with_the_rest() {
+    let mut world = suspended_world();
+    world.ask("a/2");
+    assert_eq!(world.left("a/2"), []);
+    assert_eq!(world.park("a/2", ParkCause::Suspension), []);
+    let effects = world.input(FleetInput::Unsuspend { tenant: "a".into() });
+    assert_eq!(effects, [tenant_released("a"), release("a/1"), release("a/2")]);
+}
+
+#[test]
 fn a_session_that_parks_for_a_suspension_that_is_over_is_released() {
     let mut world = World::with_defaults();
     assert_eq!(world.park("a/1", ParkCause::Suspension), [release("a/1")]);
