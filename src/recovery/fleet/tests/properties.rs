@@ -11,7 +11,7 @@ const PER_SECOND: u32 = 20;
 const PROBE_INTERVAL: Duration = secs(4);
 const SESSIONS: [&str; 9] = ["a/1", "a/2", "a/3", "b/1", "b/2", "b/3", "c/1", "c/2", "c/3"];
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
     Ask(&'static str, Pass),
     Withdraw(&'static str),
@@ -147,9 +147,10 @@ impl Onlooker {
                 let tenant = tenant_of(session);
                 self.input(FleetInput::Parked { session: session.into(), tenant, cause });
             }
-            // A session with an attempt under way is not parked.
-            Step::Left(session) if self.under_way.contains(&SessionId::from(session)) => {}
-            Step::Left(session) => self.input(FleetInput::Left { session: session.into() }),
+            Step::Left(session) => {
+                self.ended(&session.into());
+                self.input(FleetInput::Left { session: session.into() });
+            }
             Step::SlotFreed(tenant) => self.input(FleetInput::SlotFreed { tenant: tenant.into() }),
             Step::Unsuspend(tenant) => self.input(FleetInput::Unsuspend { tenant: tenant.into() }),
             Step::Gone(tenant) => self.gone(tenant),
@@ -255,9 +256,12 @@ impl Onlooker {
             self.step(Step::Left(session));
             self.step(Step::Withdraw(session));
         }
+        for tenant in ["a", "b", "c"] {
+            self.step(Step::Unsuspend(tenant));
+        }
         self.input(FleetInput::CloseBreaker);
         self.pass(secs(600));
-        assert_eq!((self.fleet.waiting(), self.fleet.in_flight()), (0, 0));
+        assert!(self.fleet.is_empty(), "{:?}", self.fleet);
         assert_eq!(self.fleet.next_timeout(), None);
     }
 }

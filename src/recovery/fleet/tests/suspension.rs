@@ -128,7 +128,7 @@ fn a_tenants_unpark_releases_its_sessions_and_leaves_no_timer() {
     let expected = [tenant_released("a"), release("a/1"), release("a/2")];
     assert_eq!(world.input(unsuspend.clone()), expected);
     assert_eq!(world.input(unsuspend), []);
-    assert_eq!(world.fleet.next_timeout(), None);
+    assert!(world.fleet.is_empty(), "{:?}", world.fleet);
 }
 
 #[test]
@@ -152,6 +152,29 @@ fn a_session_that_left_is_not_released() {
     world.withdraw("a/2");
     let effects = world.input(FleetInput::Unsuspend { tenant: "a".into() });
     assert_eq!(effects, [tenant_released("a")]);
+}
+
+#[test]
+fn a_session_that_ends_is_forgotten_wherever_it_was() {
+    let mut world = suspended_world();
+    for session in ["b/1", "b/2", "a/2"] {
+        world.ask(session);
+    }
+    for session in ["a/1", "a/2", "b/1", "b/2"] {
+        world.left(session);
+    }
+    assert_eq!(world.input(FleetInput::Unsuspend { tenant: "a".into() }), [tenant_released("a")]);
+    assert!(world.fleet.is_empty(), "{:?}", world.fleet);
+}
+
+#[test]
+fn a_session_that_says_again_why_it_is_parked_is_released_with_the_rest() {
+    let mut world = suspended_world();
+    world.ask("a/2");
+    assert_eq!(world.left("a/2"), []);
+    assert_eq!(world.park("a/2", ParkCause::Suspension), []);
+    let effects = world.input(FleetInput::Unsuspend { tenant: "a".into() });
+    assert_eq!(effects, [tenant_released("a"), release("a/1"), release("a/2")]);
 }
 
 #[test]
@@ -238,6 +261,16 @@ fn a_called_session_that_does_not_ask_makes_room_for_another() {
 }
 
 #[test]
+fn a_probe_that_is_never_heard_of_again_ends_with_its_slot() {
+    let mut world = suspended_world();
+    world.ask("a/2");
+    world.pass(secs(600));
+    assert_eq!(world.ask_with("a/1", Pass::Probe), [grant("a/1")]);
+    let expired = FleetEffect::GrantExpired { session: "a/1".into() };
+    assert_eq!(world.pass(secs(700)), [(secs(35), expired), (secs(635), probe("a/2"))]);
+}
+
+#[test]
 fn a_suspension_ended_by_a_person_releases_the_called_session_too() {
     let mut world = suspended_world();
     world.pass(secs(600));
@@ -289,6 +322,5 @@ fn a_tenant_that_is_gone_is_not_suspended_and_calls_nobody() {
     world.ask("a/2");
     world.pass(secs(600));
     world.input(FleetInput::TenantGone { tenant: "a".into() });
-    assert!(!world.is_suspended("a"));
-    assert_eq!(world.fleet.next_timeout(), None);
+    assert!(world.fleet.is_empty(), "{:?}", world.fleet);
 }
