@@ -1,0 +1,450 @@
+//! The fault plan as data. The doc comments here are the reference of `POST /_sim/faults`.
+//!
+//! ```json
+//! {"match": {"avatar_id": "clip-*"}, "at": {"after_chunks": 3},
+//!  "do": {"server_error": {"code": 14, "message": "animate: unavailable",
+//!                          "then_close": {"code": 4503, "reason": "dependency", "after_ms": 200}}},
+//!  "times": 2}
+//! ```
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// One scripted fault: whom it strikes, when, what happens, how often.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// Whom it strikes; everybody if left out.
+    #[serde(default, rename = "match")]
+    pub who: Filter,
+    /// Where in a session's life it strikes.
+    pub at: Point,
+    /// What happens.
+    #[serde(rename = "do")]
+    pub effect: Effect,
+    /// How many strikes it has in it; without end if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub times: Option<u64>,
+    /// The chance of a strike where one is due, 0 to 1; certain if left out. It is drawn once per token call,
+    /// per upgrade, per handshake, and, for what happens later, once per connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f64>,
+}
+
+/// Whom something concerns. A field that is left out matches all; a `*` at the end of a value matches any rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    /// The avatar id. Not known yet at the token call, where a fault that names one never strikes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub avatar_id: Option<String>,
+    /// The API key; for a connection the key that its token was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<String>,
+    /// The app id. Not known yet at the token call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_id: Option<String>,
+}
+
+/// Who is at a point of the plan; what is not known there is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Who {
+    /// The avatar id of the upgrade.
+    pub avatar_id: Option<String>,
+    /// The API key of the token call, or the one that the upgrade's token was made with.
+    pub api_key: Option<String>,
+    /// The app id of the upgrade.
+    pub app_id: Option<String>,
+}
+
+impl Filter {
+    /// A filter for one avatar id.
+    pub fn avatar(id: impl Into<String>) -> Self {
+        Self { avatar_id: Some(id.into()), ..Self::default() }
+    }
+
+    /// A filter for one API key.
+    pub fn api_key(key: impl Into<String>) -> Self {
+        Self { api_key: Some(key.into()), ..Self::default() }
+    }
+
+    /// Whether `who` is meant. What is not known about `who` matches no wanted value.
+    pub fn matches(&self, who: &Who) -> bool {
+        let fits = |wanted: &Option<String>, known: &Option<String>| match (wanted, known) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(wanted), Some(known)) => match wanted.strip_suffix('*') {
+                Some(prefix) => known.starts_with(prefix),
+                None => wanted == known,
+            },
+        };
+        fits(&self.avatar_id, &who.avatar_id)
+            && fits(&self.api_key, &who.api_key)
+            && fits(&self.app_id, &who.app_id)
+    }
+}
+
+/// Where in a session's life a fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Point {
+    /// The token call, before anything of it is looked at. Possible: `http`, `drop`, `silence`, `delay`,
+    /// `nonsense`.
+    Token,
+    /// The WebSocket upgrade, before it is judged. A token that was presented is used up all the same.
+    /// Possible: `http`, `drop`, `silence`, `delay`, `nonsense`.
+    Upgrade,
+    /// A valid ClientConfigureSession came and would be confirmed. Possible: all but `http`.
+    Handshake,
+    /// The connection has taken so many ClientAudioInput messages. Once per connection.
+    /// Possible, as for the next two: `server_error`, `close`, `drop`, `silence`, `nonsense`.
+    AfterChunks(u64),
+    /// So many seconds have passed since the confirm. Once per connection.
+    AfterSeconds(f64),
+    /// The connection has made so many animation frames. Once per connection.
+    AfterFrames(u64),
+}
+
+/// What happens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Effect {
+    /// The token call or the upgrade is answered so.
+    Http {
+        /// The status, 200 to 599.
+        status: u16,
+        /// A string is sent as it is, anything else as JSON. Left out, the body is of the service's form.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        body: Option<serde_json::Value>,
+        /// Further headers, such as `Retry-After`.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        headers: BTreeMap<String, String>,
+    },
+    /// A ServerError message. Without `then_close` the connection stays as it is; at the handshake that
+    /// leaves a session which is never confirmed.
+    ServerError {
+        /// A close code (4000 to 4999), a gRPC code, or any other number.
+        code: i32,
+        /// The text.
+        message: String,
+        /// Whether the error names the request that was begun last; that request then ends without a frame.
+        #[serde(default)]
+        req_id: bool,
+        /// A close frame that follows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        then_close: Option<Close>,
+    },
+    /// A close frame, then the end of the connection.
+    Close(Close),
+    /// The TCP connection ends without a close frame.
+    Drop {
+        /// With a reset (RST) rather than an orderly end (FIN).
+        #[serde(default)]
+        reset: bool,
+    },
+    /// Nothing is read or written any more, and the socket stays open until the client leaves.
+    Silence {},
+    /// The answer comes so much later, and is then the ordinary one.
+    Delay {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// Something that the protocol does not allow.
+    Nonsense(Nonsense),
+}
+
+/// A close frame.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Close {
+    /// The code; 1006 cannot be sent, use `drop`.
+    pub code: u16,
+    /// The reason's text, at most 123 bytes.
+    #[serde(default)]
+    pub reason: String,
+    /// Milliseconds to wait before it is sent. Other traffic stands still meanwhile.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub after_ms: u64,
+}
+
+/// For serde: the default is left out.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_zero(ms: &u64) -> bool {
+    *ms == 0
+}
+
+/// Things that the protocol does not allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Nonsense {
+    /// Token: 200 with a JSON object that has no token.
+    TokenWithoutToken,
+    /// Token: 200 whose body holds `errors` with status 403.
+    ErrorsIn200,
+    /// Token: 200 whose body is no JSON.
+    NotJson,
+    /// Token: 200 with a body of 8 MiB.
+    HugeBody,
+    /// Token and upgrade: an answer with 256 KiB of headers.
+    HugeHeaders,
+    /// Upgrade: 101 with a `Sec-WebSocket-Accept` that belongs to another key.
+    WrongAccept,
+    /// Connection: a text frame.
+    TextFrame,
+    /// Connection: a binary message that is no protobuf.
+    BadProtobuf,
+    /// Connection: a message of a type that no client knows. To be ignored.
+    UnknownType,
+    /// Connection: an animation frame for a request that nobody began.
+    UnknownRequest,
+    /// Handshake: a confirm whose `connection_id` is empty.
+    EmptyConnectionId,
+    /// Handshake: an animation frame instead of the confirm.
+    WrongFirstMessage,
+    /// Connection: bytes that are no WebSocket frame.
+    BadFrame,
+}
+
+/// Why a fault cannot be taken into the plan.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FaultError {
+    /// The effect has no meaning where it is to happen.
+    #[error("\"do\": {effect} cannot happen at {at}; see the reference of \"at\" for what can")]
+    NotThere {
+        /// The effect's name.
+        effect: &'static str,
+        /// The point's name.
+        at: &'static str,
+    },
+    /// A number is outside its range.
+    #[error("{field} is {value}, expected {expected}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// What it is.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The plan is full.
+    #[error("the plan holds {0} faults already, clear it first")]
+    Full(usize),
+}
+
+impl Point {
+    /// The name in JSON.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Upgrade => "upgrade",
+            Self::Handshake => "handshake",
+            Self::AfterChunks(_) => "after_chunks",
+            Self::AfterSeconds(_) => "after_seconds",
+            Self::AfterFrames(_) => "after_frames",
+        }
+    }
+}
+
+impl Effect {
+    /// A close frame, at once.
+    pub fn close(code: u16, reason: impl Into<String>) -> Self {
+        Self::Close(Close { code, reason: reason.into(), after_ms: 0 })
+    }
+
+    /// An HTTP answer with the service's form of body.
+    pub const fn http(status: u16) -> Self {
+        Self::Http { status, body: None, headers: BTreeMap::new() }
+    }
+
+    /// The name in JSON.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Http { .. } => "http",
+            Self::ServerError { .. } => "server_error",
+            Self::Close(_) => "close",
+            Self::Drop { .. } => "drop",
+            Self::Silence {} => "silence",
+            Self::Delay { .. } => "delay",
+            Self::Nonsense(_) => "nonsense",
+        }
+    }
+
+    /// Whether it can happen there.
+    const fn possible(&self, at: Point) -> bool {
+        use Nonsense as N;
+        let (token, upgrade, handshake) = match at {
+            Point::Token => (true, false, false),
+            Point::Upgrade => (false, true, false),
+            Point::Handshake => (false, false, true),
+            Point::AfterChunks(_) | Point::AfterSeconds(_) | Point::AfterFrames(_) => (false, false, false),
+        };
+        match self {
+            Self::Http { .. } => token || upgrade,
+            Self::ServerError { .. } | Self::Close(_) => !token && !upgrade,
+            Self::Drop { .. } | Self::Silence {} => true,
+            Self::Delay { .. } => token || upgrade || handshake,
+            Self::Nonsense(N::TokenWithoutToken | N::ErrorsIn200 | N::NotJson | N::HugeBody) => token,
+            Self::Nonsense(N::HugeHeaders) => token || upgrade,
+            Self::Nonsense(N::WrongAccept) => upgrade,
+            Self::Nonsense(N::EmptyConnectionId | N::WrongFirstMessage) => handshake,
+            Self::Nonsense(
+                N::TextFrame | N::BadProtobuf | N::UnknownType | N::UnknownRequest | N::BadFrame,
+            ) => !token && !upgrade,
+        }
+    }
+
+    /// The close frame that it sends, if any.
+    const fn close_frame(&self) -> Option<&Close> {
+        match self {
+            Self::Close(close) | Self::ServerError { then_close: Some(close), .. } => Some(close),
+            Self::Http { .. }
+            | Self::ServerError { then_close: None, .. }
+            | Self::Drop { .. }
+            | Self::Silence {}
+            | Self::Delay { .. }
+            | Self::Nonsense(_) => None,
+        }
+    }
+
+    /// Checks what JSON alone does not, for an effect at `at`.
+    ///
+    /// # Errors
+    ///
+    /// The effect has no meaning there, or a number is outside its range.
+    pub fn check(&self, at: Point) -> Result<(), FaultError> {
+        if !self.possible(at) {
+            return Err(FaultError::NotThere { effect: self.name(), at: at.name() });
+        }
+        let range = |field, value: String, expected| Err(FaultError::Range { field, value, expected });
+        if let Self::Http { status, .. } = self
+            && !(200..600).contains(status)
+        {
+            return range("status", status.to_string(), "200 to 599");
+        }
+        if let Some(close) = self.close_frame() {
+            // RFC 6455 section 7.4: 1004 to 1006 and 1015 are never on the wire.
+            if !matches!(close.code, 1000..=1003 | 1007..=1014 | 3000..=4999) {
+                return range("code", close.code.to_string(), "a close code that may be sent");
+            }
+            if close.reason.len() > MAX_REASON_BYTES {
+                return range("reason", format!("{} bytes", close.reason.len()), "at most 123 bytes");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A control frame holds 125 bytes, two of them the code.
+const MAX_REASON_BYTES: usize = 123;
+
+impl Fault {
+    /// A fault that strikes everybody, without end.
+    pub fn new(at: Point, effect: Effect) -> Self {
+        Self { who: Filter::default(), at, effect, times: None, chance: None }
+    }
+
+    /// Only these.
+    #[must_use]
+    pub fn only(self, who: Filter) -> Self {
+        Self { who, ..self }
+    }
+
+    /// At most so many strikes.
+    #[must_use]
+    pub fn times(self, times: u64) -> Self {
+        Self { times: Some(times), ..self }
+    }
+
+    /// Checks what JSON alone does not.
+    ///
+    /// # Errors
+    ///
+    /// The effect has no meaning at the point, or a number is outside its range.
+    pub fn check(&self) -> Result<(), FaultError> {
+        if let Some(chance) = self.chance
+            && !(0.0..=1.0).contains(&chance)
+        {
+            let value = chance.to_string();
+            return Err(FaultError::Range { field: "chance", value, expected: "0 to 1" });
+        }
+        if let Point::AfterSeconds(seconds) = self.at
+            && !(0.0..=MAX_AFTER_SECONDS).contains(&seconds)
+        {
+            let value = seconds.to_string();
+            return Err(FaultError::Range { field: "after_seconds", value, expected: "0 to 31536000" });
+        }
+        self.effect.check(self.at)
+    }
+}
+
+/// A year: longer than any run, and far from what a clock's arithmetic could not hold.
+const MAX_AFTER_SECONDS: f64 = 31_536_000.0;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(value: serde_json::Value) -> Result<Fault, String> {
+        let fault: Fault = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        fault.check().map_err(|error| error.to_string())?;
+        Ok(fault)
+    }
+
+    #[test]
+    fn the_documented_json_forms_are_read() {
+        let fault = parse(json!({
+            "match": {"avatar_id": "clip-*"}, "at": {"after_chunks": 3},
+            "do": {"server_error": {"code": 14, "message": "m", "then_close": {"code": 4503}}}, "times": 2
+        }))
+        .unwrap();
+        assert_eq!(fault.at, Point::AfterChunks(3));
+        assert_eq!(fault.times, Some(2));
+        for (at, effect) in [
+            (json!("token"), json!({"http": {"status": 429, "headers": {"Retry-After": "7"}}})),
+            (json!("upgrade"), json!({"http": {"status": 402, "body": "no"}})),
+            (json!("handshake"), json!({"delay": {"ms": 5}})),
+            (json!({"after_seconds": 0.5}), json!({"drop": {"reset": true}})),
+            (json!({"after_frames": 1}), json!({"silence": {}})),
+            (json!("handshake"), json!({"nonsense": "empty_connection_id"})),
+        ] {
+            let fault = parse(json!({"at": at, "do": effect})).unwrap();
+            assert_eq!(
+                serde_json::from_value::<Fault>(serde_json::to_value(&fault).unwrap()).unwrap(),
+                fault
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_happen_is_refused_by_name() {
+        for (at, effect, says) in [
+            (json!("token"), json!({"close": {"code": 4001}}), "close cannot happen at token"),
+            (json!("upgrade"), json!({"nonsense": "text_frame"}), "nonsense cannot happen at upgrade"),
+            (
+                json!({"after_chunks": 1}),
+                json!({"http": {"status": 402}}),
+                "http cannot happen at after_chunks",
+            ),
+            (json!("handshake"), json!({"close": {"code": 1006}}), "code is 1006"),
+            (json!("upgrade"), json!({"http": {"status": 101}}), "status is 101"),
+            (json!({"after_seconds": -1.0}), json!({"drop": {}}), "after_seconds is -1"),
+            (json!("token"), json!({"drop": {"rest": true}}), "unknown field `rest`"),
+        ] {
+            let error = parse(json!({"at": at, "do": effect})).unwrap_err();
+            assert!(error.contains(says), "{error} should say {says}");
+        }
+    }
+
+    #[test]
+    fn a_star_matches_any_rest_and_the_unknown_matches_nothing() {
+        let who = Who { avatar_id: Some("clip-7".into()), api_key: None, app_id: Some("app".into()) };
+        assert!(Filter::default().matches(&who));
+        assert!(Filter::avatar("clip-*").matches(&who));
+        assert!(Filter::avatar("clip-7").matches(&who));
+        assert!(!Filter::avatar("clip-").matches(&who));
+        assert!(!Filter::api_key("*").matches(&who));
+    }
+}

@@ -1,0 +1,242 @@
+//! What all connections of a simulator share.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    config::SimulatorConfig,
+    faults::{Effect, Fault, FaultError, Filter, Point, Who},
+    plan::{FaultPlan, PlannedFault, Progress},
+    recorder::Recorder,
+    stats::{RequestState, Stats},
+    tokens::{Token, TokenRefusal, TokenStore},
+};
+
+/// Effects that wait for a connection. More than one is already a race; the rest is refused.
+const COMMANDS: usize = 4;
+
+/// How long an upgrade waits for the session's earlier connection to be seen to end. A client may connect
+/// again right after it has dropped its socket, and the end must be counted before the beginning.
+const OVERLAP_GRACE: Duration = Duration::from_millis(50);
+
+struct Live {
+    who: Who,
+    since: Instant,
+    confirmed: bool,
+    commands: mpsc::Sender<Effect>,
+}
+
+#[derive(Default)]
+struct State {
+    plan: FaultPlan,
+    tokens: TokenStore,
+    recorder: Recorder,
+    live: HashMap<u64, Live>,
+    next_connection: u64,
+}
+
+/// What all connections of a simulator share.
+pub(super) struct Hub {
+    pub(super) config: SimulatorConfig,
+    started: Instant,
+    state: Mutex<State>,
+    /// Counts the changes of the fault plan, so that live connections look at their clocks again.
+    plan_changes: watch::Sender<u64>,
+}
+
+impl Hub {
+    pub(super) fn new(config: SimulatorConfig) -> Arc<Self> {
+        let (plan_changes, _) = watch::channel(0);
+        Arc::new(Self { config, started: Instant::now(), state: Mutex::default(), plan_changes })
+    }
+
+    /// The state is counts and lists, whole after each statement: a panic elsewhere does not spoil it.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the counts.
+    pub(super) fn record(&self, change: impl FnOnce(&mut Recorder)) {
+        change(&mut self.state().recorder);
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let now = self.now();
+        let State { recorder, live, .. } = &mut *self.state();
+        let live = live.values().map(|live| (api_key(&live.who), live.since.elapsed()));
+        recorder.report(now, live)
+    }
+
+    // The fault plan.
+
+    pub(super) fn add_faults(&self, faults: Vec<Fault>) -> Result<Vec<u64>, FaultError> {
+        for fault in &faults {
+            fault.check()?;
+        }
+        let ids = {
+            let plan = &mut self.state().plan;
+            faults.into_iter().map(|fault| plan.add(fault)).collect()
+        };
+        self.plan_changes.send_modify(|changes| *changes += 1);
+        ids
+    }
+
+    pub(super) fn clear_faults(&self) {
+        self.state().plan.clear();
+        self.plan_changes.send_modify(|changes| *changes += 1);
+    }
+
+    pub(super) fn faults(&self) -> Vec<PlannedFault> {
+        self.state().plan.list().to_vec()
+    }
+
+    pub(super) fn plan_changes(&self) -> watch::Receiver<u64> {
+        self.plan_changes.subscribe()
+    }
+
+    pub(super) fn strike(&self, at: Point, who: &Who) -> Option<Effect> {
+        let State { plan, recorder, .. } = &mut *self.state();
+        let effect = plan.strike(at, who, &mut rand::random::<f64>)?;
+        recorder.faults_struck += 1;
+        Some(effect)
+    }
+
+    pub(super) fn strike_live(
+        &self,
+        progress: Progress,
+        who: &Who,
+        settled: &mut BTreeSet<u64>,
+    ) -> Option<Effect> {
+        let State { plan, recorder, .. } = &mut *self.state();
+        let effect = plan.strike_live(progress, who, settled, &mut rand::random::<f64>)?;
+        recorder.faults_struck += 1;
+        Some(effect)
+    }
+
+    pub(super) fn next_fault_due(&self, who: &Who, settled: &BTreeSet<u64>) -> Option<Duration> {
+        self.state().plan.next_due(who, settled)
+    }
+
+    // Tokens.
+
+    pub(super) fn issue_token(&self, api_key: &str, expires_at: SystemTime) -> String {
+        let State { tokens, recorder, .. } = &mut *self.state();
+        recorder.tokens_given += 1;
+        tokens.issue(api_key, expires_at, rand::random())
+    }
+
+    pub(super) fn redeem_token(&self, text: &str) -> Result<Token, (TokenRefusal, Option<Token>)> {
+        self.state().tokens.redeem(text, SystemTime::now())
+    }
+
+    // Live connections.
+
+    /// Waits until the session has no live connection, or long enough to say that it really has two.
+    pub(super) async fn wait_for_earlier(&self, who: &Who) {
+        let deadline = Instant::now() + OVERLAP_GRACE;
+        let is_live = || self.state().recorder.is_live(app_id(who), avatar_id(who));
+        while is_live() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Counts a connection in; it counts until the guard is dropped or [`LiveGuard::end`] is called.
+    pub(super) fn connect(self: &Arc<Self>, who: &Who) -> (LiveGuard, mpsc::Receiver<Effect>) {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let mut state = self.state();
+        state.next_connection += 1;
+        let id = state.next_connection;
+        state.recorder.connected(app_id(who), avatar_id(who));
+        let live = Live { who: who.clone(), since: Instant::now(), confirmed: false, commands };
+        state.live.insert(id, live);
+        drop(state);
+        (LiveGuard { hub: Arc::clone(self), id }, receiver)
+    }
+
+    /// Makes `effect` happen to live connections that match, `share` (0 to 1) of them by lot. Gives how many.
+    pub(super) fn strike_now(&self, filter: &Filter, share: f64, effect: &Effect) -> usize {
+        let state = self.state();
+        let mut struck: Vec<&Live> = state.live.values().filter(|live| filter.matches(&live.who)).collect();
+        let count = share_of(struck.len(), share);
+        // A partial shuffle: the first `count` are a fair draw.
+        for at in 0..count {
+            let other = rand::random_range(at..struck.len());
+            struck.swap(at, other);
+        }
+        struck.iter().take(count).filter(|live| live.commands.try_send(effect.clone()).is_ok()).count()
+    }
+}
+
+/// At least one of those that match, unless none is wanted.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of a count is within the count"
+)]
+fn share_of(count: usize, share: f64) -> usize {
+    let share = share.clamp(0.0, 1.0);
+    ((count as f64 * share).ceil() as usize).min(count)
+}
+
+fn api_key(who: &Who) -> &str {
+    who.api_key.as_deref().unwrap_or_default()
+}
+
+fn app_id(who: &Who) -> &str {
+    who.app_id.as_deref().unwrap_or_default()
+}
+
+fn avatar_id(who: &Who) -> &str {
+    who.avatar_id.as_deref().unwrap_or_default()
+}
+
+/// Counts a connection as live.
+pub(super) struct LiveGuard {
+    hub: Arc<Hub>,
+    id: u64,
+}
+
+impl LiveGuard {
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    pub(super) fn confirmed(&self) {
+        let State { live, recorder, .. } = &mut *self.hub.state();
+        if let Some(live) = live.get_mut(&self.id)
+            && !live.confirmed
+        {
+            live.confirmed = true;
+            recorder.confirmed();
+        }
+    }
+
+    pub(super) fn request_lost(&self, req_id: &str, connection_id: &str) {
+        self.hub.record(|recorder| recorder.request_ended(req_id, connection_id, RequestState::Lost));
+    }
+
+    /// The connection is over for the protocol, though its socket may have a moment to go.
+    pub(super) fn end(&self) {
+        let State { live, recorder, .. } = &mut *self.hub.state();
+        if let Some(live) = live.remove(&self.id) {
+            let Live { who, since, confirmed, .. } = live;
+            recorder.ended(app_id(&who), avatar_id(&who), api_key(&who), confirmed, since.elapsed());
+        }
+    }
+}
+
+impl Drop for LiveGuard {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
