@@ -26,9 +26,9 @@ pub struct Lifecycle {
     pub(super) config: Arc<RecoveryConfig>,
     pub(super) state: State,
     /// The connection that was told to close and is not gone yet.
-    draining: Option<Generation>,
+    pub(super) draining: Option<Generation>,
     /// The number of the latest ask.
-    generation: Generation,
+    pub(super) generation: Generation,
     pub(super) streak: Streak,
     pub(super) budget: Budget,
     pub(super) last_error: Option<(Arc<SessionError>, Moment)>,
@@ -62,7 +62,7 @@ impl Lifecycle {
     /// The effects that follow are had from [`Lifecycle::next_effect`], and must be carried out in order.
     pub fn handle(&mut self, input: Input, now: Moment, random: f64) {
         match input {
-            Input::Start => self.connect(Pass::Normal),
+            Input::Start => self.start(),
             Input::Granted(generation) => self.granted(generation),
             Input::Suspended(generation, code) => self.suspended(generation, code),
             Input::Connected { generation, connection_id, capabilities } => {
@@ -192,6 +192,13 @@ impl Lifecycle {
         self.budget.reset();
     }
 
+    /// A command may overtake the start, and holds then.
+    fn start(&mut self) {
+        if self.state == State::Dormant {
+            self.connect(Pass::Normal);
+        }
+    }
+
     /// Wants a connection: waits for the old one to be gone, then asks.
     pub(super) fn connect(&mut self, pass: Pass) {
         self.state = State::Starting(if self.draining.is_some() {
@@ -285,8 +292,16 @@ impl Lifecycle {
     }
 
     fn unhold(&mut self, pass: Pass) {
-        if !matches!(self.state, State::Parked(_)) {
-            return;
+        match &self.state {
+            // What the fleet sent before it heard of the operator's park must not end it.
+            State::Parked(Hold::Operator) if pass != Pass::Unparked => return,
+            State::Parked(_) => {}
+            State::Starting(_)
+            | State::Running { .. }
+            | State::BackingOff(_)
+            | State::Dormant
+            | State::Failed
+            | State::Stopped { .. } => return,
         }
         // A probe stays in the fleet's memory of parked sessions until it has succeeded.
         if pass != Pass::Probe {
