@@ -59,7 +59,7 @@ impl Lifecycle {
                 return;
             }
         };
-        self.react(error, was_running, now, random);
+        self.react(&error, was_running, now, random);
     }
 
     pub(super) fn crashed(&mut self, error: Arc<SessionError>, now: Moment, random: f64) {
@@ -87,24 +87,24 @@ impl Lifecycle {
         self.emit(Effect::Count(Count::Error(Arc::clone(error))));
     }
 
-    fn react(&mut self, error: Arc<SessionError>, was_running: bool, now: Moment, random: f64) {
+    fn react(&mut self, error: &Arc<SessionError>, was_running: bool, now: Moment, random: f64) {
         if self.is_stable(now) {
             self.streak = Streak::default();
         }
-        self.note(&error, now);
+        self.note(error, now);
         if was_running {
             self.lost_at = Some(now);
             self.emit(Effect::SlotFreed);
         } else {
-            self.emit(Effect::Settled(Some(Arc::clone(&error))));
+            self.emit(Effect::Settled(Some(Arc::clone(error))));
         }
-        let reaction = self.reaction(&error, was_running, now);
+        let reaction = self.reaction(error, was_running, now);
         if was_running {
-            self.note_ghost(&error, now);
+            self.note_ghost(error, now);
         }
         match reaction {
-            Reaction::Restart(charge) => self.restart(&error, charge, now, random),
-            Reaction::Renew(charge) => self.renew(&error, charge, now),
+            Reaction::Restart(charge) => self.restart(error, charge, now, random),
+            Reaction::Renew(charge) => self.renew(error, charge, now),
             Reaction::Park(hold) => {
                 self.emit(Effect::EndRequests(EndRequests::All(error.code)));
                 self.emit(Effect::Count(Count::Park(error.code)));
@@ -115,7 +115,7 @@ impl Lifecycle {
                 self.state = State::Dormant;
                 self.lost_at = None;
             }
-            Reaction::Fail => self.fail(&error),
+            Reaction::Fail => self.fail(error),
         }
     }
 
