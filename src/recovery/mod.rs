@@ -4,13 +4,14 @@
 //! changes its state and returns effects. Whoever holds the machine carries the effects out.
 
 mod backoff;
-mod fleet;
+pub mod fleet;
 mod ids;
 pub mod lifecycle;
 mod moment;
 mod policy;
 
 pub use backoff::{Backoff, Budget, BudgetConfig};
+pub use fleet::{Fleet, FleetConfig, FleetEffect, FleetInput};
 pub use ids::{SessionId, TenantId};
 pub use lifecycle::{Generation, Lifecycle, RecoveryConfig, StateName};
 pub use moment::Moment;

@@ -1,1 +1,0 @@
-//! The fleet machine: storm gate, breaker, tenant suspension and probes.
