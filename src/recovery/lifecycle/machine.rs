@@ -68,9 +68,9 @@ impl Lifecycle {
             Input::Connected { generation, connection_id, capabilities } => {
                 self.connected(generation, &connection_id, capabilities, now);
             }
-            Input::Broke { generation, error } => self.broke(generation, error, now, random),
+            Input::Broke { generation, error } => self.broke(generation, &error, now, random),
             Input::Closed(generation) => self.closed(generation),
-            Input::Crashed(error) => self.crashed(error, now, random),
+            Input::Crashed(error) => self.crashed(&error, now, random),
             Input::Audio => self.audio(),
             Input::Probe => self.unhold(Pass::Probe),
             Input::Release => self.unhold(Pass::Normal),

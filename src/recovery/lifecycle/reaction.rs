@@ -37,7 +37,7 @@ impl Lifecycle {
     pub(super) fn broke(
         &mut self,
         generation: Generation,
-        error: Arc<SessionError>,
+        error: &Arc<SessionError>,
         now: Moment,
         random: f64,
     ) {
@@ -53,16 +53,16 @@ impl Lifecycle {
             | State::Stopped { .. } => {
                 // A connection that was told to close may break instead: gone is gone, for us.
                 if self.draining == Some(generation) {
-                    self.note_ghost(&error, now);
+                    self.note_ghost(error, now);
                 }
                 self.handle(super::Input::Closed(generation), now, random);
                 return;
             }
         };
-        self.react(&error, was_running, now, random);
+        self.react(error, was_running, now, random);
     }
 
-    pub(super) fn crashed(&mut self, error: Arc<SessionError>, now: Moment, random: f64) {
+    pub(super) fn crashed(&mut self, error: &Arc<SessionError>, now: Moment, random: f64) {
         match self.link() {
             Some(generation) => match self.state {
                 State::Starting(Starting::Connecting(_)) | State::Running { .. } => {
@@ -74,11 +74,11 @@ impl Lifecycle {
                 | State::Dormant
                 | State::Failed
                 | State::Stopped { .. } => {
-                    self.note(&error, now);
+                    self.note(error, now);
                     self.handle(super::Input::Closed(generation), now, random);
                 }
             },
-            None => self.note(&error, now),
+            None => self.note(error, now),
         }
     }
 
