@@ -66,6 +66,7 @@ fn day(seed: u64) {
 /// No more faults; everybody is unparked, mended and spoken to.
 fn heal(world: &mut World) {
     world.mischief = false;
+    world.healed = true;
     world.service.faulty = false;
     world.service.outage = None;
     for account in &mut world.service.accounts {

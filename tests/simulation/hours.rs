@@ -91,7 +91,8 @@ fn with_the_probe_on_there_is_one_attempt_for_each_interval_and_tenant_whatever_
         world.end_credits(1);
         world.run_for(Duration::from_secs(10));
         let before = world.tally.attempts;
-        world.run_for(HOUR * 3);
+        // Seventeen intervals, each with its attempt, and half of the next.
+        world.run_for(interval.mul_f64(17.5));
         let probes = &world.watch.park_probes;
         assert_eq!(world.tally.attempts - before, 2 * 17, "of {sessions}: {probes:?}");
         for tenant in probes {
@@ -134,4 +135,30 @@ fn ghosts_of_a_tenant_at_its_limit_fail_and_park_nobody() {
         "{:?}",
         world.tally.errors
     );
+}
+
+#[test]
+fn who_is_parked_for_a_limit_runs_within_one_interval_after_it_is_lifted() {
+    let mut world = World::new(Options::quiet(2, 20));
+    world.service.accounts[0].limit = Some(8);
+    world.run_for(Duration::from_secs(1900));
+    assert_eq!(world.states(), [("parked", 12), ("running", 28)].into());
+    // One attempt for each session at the start, and one for each interval since.
+    assert_eq!(world.tally.attempts, 40 + 3);
+    world.service.accounts[0].limit = None;
+    world.run_for(Duration::from_secs(630));
+    assert_all(&world, StateName::Running);
+}
+
+#[test]
+fn a_connection_that_ends_gives_its_place_to_who_is_parked_for_a_limit() {
+    let mut world = World::new(Options::quiet(1, 10));
+    world.service.accounts[0].limit = Some(5);
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(world.states(), [("parked", 5), ("running", 5)].into());
+    for (seat, _) in world.established() {
+        world.give(seat, Input::Park);
+    }
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.established().len(), 5, "{:?}", world.states());
 }

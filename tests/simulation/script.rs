@@ -67,7 +67,7 @@ impl World {
         for _ in 0..200 {
             self.some_time(Script::SomebodyErrs);
         }
-        for _ in 0..2000 {
+        for _ in 0..4000 {
             self.some_time(Script::Whim);
         }
         for quarter in 1..96 {
@@ -209,7 +209,7 @@ impl World {
             }
         }
         // A second thought before the first has taken effect.
-        if self.rng.chance(0.3) {
+        if self.rng.chance(0.5) {
             let second = self.rng.pick(&[0_u8, 1, 2, 3]);
             let input = match second {
                 0 => Input::Park,

@@ -118,6 +118,8 @@ pub(crate) struct World {
     pub(crate) watch: Watch,
     pub(crate) tally: Tally,
     pub(crate) mischief: bool,
+    /// Nothing ends any more by itself.
+    pub(crate) healed: bool,
     pub(crate) next_request: u64,
     queue: BinaryHeap<Reverse<Due>>,
     sequence: u64,
@@ -145,6 +147,7 @@ impl World {
             service: Service::new(options.tenants, options.lively),
             tally: Tally::default(),
             mischief: options.lively,
+            healed: false,
             next_request: 0,
             queue: BinaryHeap::new(),
             sequence: 0,
@@ -240,16 +243,21 @@ impl World {
                 self.tell_fleet(FleetInput::Ask { session, tenant, pass });
             }
             Event::ToSession(seat, input) => self.give(seat, input),
-            Event::SessionDue(seat) => {
+            // A timer that was set anew for an earlier time goes off for nothing at its old one.
+            Event::SessionDue(seat) if self.seats[seat].tick_at == Some(self.now) => {
                 self.seats[seat].tick_at = None;
                 self.give(seat, Input::Tick);
             }
-            Event::LedgerDue(seat) => self.tick_ledger(seat),
-            Event::FleetDue => {
+            Event::LedgerDue(seat) if self.seats[seat].ledger_tick_at == Some(self.now) => {
+                self.tick_ledger(seat);
+            }
+            Event::FleetDue if self.fleet_tick_at == Some(self.now) => {
                 self.fleet_tick_at = None;
                 self.tell_fleet(FleetInput::Tick);
             }
+            Event::SessionDue(_) | Event::LedgerDue(_) | Event::FleetDue => {}
             Event::AttemptEnds(seat, generation) => self.attempt_ends(seat, generation),
+            Event::Breaks(..) | Event::Idle(..) if self.healed => {}
             Event::Breaks(seat, generation, fault) => self.link_breaks(seat, generation, fault),
             Event::Gone(seat, generation) => self.link_gone(seat, generation),
             Event::GhostGone(tenant) => self.service.accounts[tenant].counted -= 1,
@@ -353,14 +361,16 @@ impl World {
         }
         let due = it.machine.next_timeout().filter(|at| it.tick_at.is_none_or(|earlier| *at < earlier));
         if let Some(at) = due {
+            let at = at.max(self.now);
             it.tick_at = Some(at);
-            self.at(at.max(self.now), Event::SessionDue(seat));
+            self.at(at, Event::SessionDue(seat));
         }
         let it = &mut self.seats[seat];
         let due = it.ledger.next_timeout().filter(|at| it.ledger_tick_at.is_none_or(|earlier| *at < earlier));
         if let Some(at) = due {
+            let at = at.max(self.now);
             it.ledger_tick_at = Some(at);
-            self.at(at.max(self.now), Event::LedgerDue(seat));
+            self.at(at, Event::LedgerDue(seat));
         }
         self.check_seat(seat);
     }
