@@ -11,7 +11,7 @@ mod moment;
 mod policy;
 
 pub use backoff::{Backoff, Budget, BudgetConfig};
-pub use fleet::{Fleet, FleetConfig, FleetEffect, FleetInput};
+pub use fleet::{AttemptOutcome, BreakerState, Fleet, FleetConfig, FleetEffect, FleetInput, ParkCause};
 pub use ids::{SessionId, TenantId};
 pub use lifecycle::{Generation, Lifecycle, RecoveryConfig, StateName};
 pub use moment::Moment;

@@ -103,6 +103,12 @@ impl Gate {
         self.waiting.contains_key(session)
     }
 
+    /// Whether nothing is remembered of anybody.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.lines.is_empty() && self.round.is_empty() && self.holds.is_empty()
+    }
+
     /// Lets a session wait; one that waits already keeps its place.
     pub(super) fn ask(&mut self, ticket: Ticket, now: Moment) {
         let Ticket { session, tenant, pass } = ticket;

@@ -53,16 +53,11 @@ impl Fleet {
     pub fn handle(&mut self, input: FleetInput, now: Moment) -> Vec<FleetEffect> {
         match input {
             FleetInput::Ask { session, tenant, pass } => self.ask(session, tenant, pass, now),
-            FleetInput::Withdraw { session } => self.withdraw(&session, now),
+            FleetInput::Withdraw { session } | FleetInput::Left { session } => self.withdraw(&session, now),
             FleetInput::Settled { session, outcome, retry_after } => {
                 self.settled(session, outcome, retry_after, now);
             }
             FleetInput::Parked { session, tenant, cause } => self.park(session, &tenant, cause, now),
-            FleetInput::Left { session } => {
-                if self.parked.contains(&session) {
-                    self.withdraw(&session, now);
-                }
-            }
             FleetInput::SlotFreed { tenant } => self.parked.offer_slot(&tenant, now, &mut self.effects),
             FleetInput::Unsuspend { tenant } => {
                 self.parked.release(&tenant, now, &mut self.effects);
@@ -122,6 +117,12 @@ impl Fleet {
     /// Whether a session waits for a turn.
     pub fn is_waiting(&self, session: &SessionId) -> bool {
         self.gate.contains(session) || self.slots.get(session).is_some_and(|attempt| attempt.again.is_some())
+    }
+
+    /// Whether nothing is remembered of anybody.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.gate.is_empty() && self.slots.len() == 0 && self.parked.is_empty()
     }
 
     fn ask(&mut self, session: SessionId, tenant: TenantId, pass: Pass, now: Moment) {

@@ -11,9 +11,9 @@
 //!   sessions tries again at times, on behalf of all.
 //!
 //! Two rules for whoever holds the machine. Inputs about one session arrive in the order in which the session
-//! machine emitted them, and so do the effects that go back. And a session that ends, however it ends, is
-//! told as [`FleetInput::Withdraw`], or as [`FleetInput::Left`] where it was parked: what the machine
-//! remembers is bounded by the sessions that it was not told the end of.
+//! machine emitted them, and so do the effects that go back. And the end of a session, however it ends, is
+//! told as [`FleetInput::Left`] or [`FleetInput::Withdraw`]: what the machine remembers is bounded by the
+//! sessions that it was not told the end of.
 
 mod breaker;
 mod gate;
@@ -98,7 +98,8 @@ pub enum FleetInput {
         /// Why.
         cause: ParkCause,
     },
-    /// A session is parked no more, or was parked and has ended.
+    /// A session is parked no more, or has ended. It is forgotten, whether it was parked, waits or tries: one
+    /// that leaves in order to connect asks afterwards.
     Left {
         /// The session.
         session: SessionId,

@@ -156,10 +156,6 @@ impl ParkedSessions {
         self.wards.get(tenant)?.suspension.as_ref()
     }
 
-    pub(super) fn contains(&self, session: &SessionId) -> bool {
-        self.entries.contains_key(session)
-    }
-
     /// Why a session may not knock with this pass, if it may not.
     pub(super) fn refusal(&self, session: &SessionId, tenant: &TenantId, pass: Pass) -> Option<ErrorCode> {
         let ward = self.wards.get(tenant)?;
@@ -173,6 +169,12 @@ impl ParkedSessions {
             }
         };
         (!may_knock).then_some(suspension.code)
+    }
+
+    /// Whether nothing is remembered of anybody.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.wards.is_empty() && self.timers.is_empty()
     }
 
     /// Suspends a tenant; returns whether it was not suspended before.
