@@ -3,13 +3,7 @@
 //! Starting binds both addresses before anything else, so that a port in use ends the start with nothing to
 //! undo. Stopping goes in one order: no new session; every connection closed; the listeners; the threads.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    thread::available_parallelism,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 
 use crate::{
     config::{Config, UpstreamAuth},

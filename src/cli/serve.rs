@@ -30,6 +30,7 @@ pub(super) struct Args {
     config: PathBuf,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "every subcommand's `run` takes its arguments so")]
 pub(super) fn run(args: Args) -> ExitCode {
     let config = match config::load(&args.config, &config::environment()) {
         Ok(config) => config,

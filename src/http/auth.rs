@@ -46,9 +46,9 @@ fn unauthorized(detail: &str) -> Problem {
 }
 
 fn identify(request: &HttpRequest) -> Result<Scope, Problem> {
-    let app = request
-        .app_data::<web::Data<App>>()
-        .ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the listener has no state"))?;
+    let app = request.app_data::<web::Data<App>>().ok_or_else(|| {
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the listener has no state")
+    })?;
     match app.surface {
         Surface::Data => {
             let key = bearer(request)

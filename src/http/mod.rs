@@ -186,8 +186,12 @@ fn only(path: &str, route: actix_web::Route) -> actix_web::Resource {
 }
 
 async fn method_not_allowed() -> HttpResponse {
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", "the path has other methods than this one")
-        .error_response()
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "methodNotAllowed",
+        "the path has other methods than this one",
+    )
+    .error_response()
 }
 
 async fn path_not_found() -> HttpResponse {

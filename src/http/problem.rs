@@ -59,7 +59,11 @@ impl Problem {
     }
 
     pub(super) fn too_large(bound: usize) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "bodyTooLarge", format!("the body may have {bound} bytes at most"))
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "bodyTooLarge",
+            format!("the body may have {bound} bytes at most"),
+        )
     }
 
     pub(super) fn with_errors(mut self, errors: Vec<String>) -> Self {
@@ -135,8 +139,9 @@ impl From<CreateRefused> for Problem {
             }
             CreateRefused::Full { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "processFull", detail)
                 .with_retry_after(RETRY_AFTER_S),
-            CreateRefused::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail)
-                .with_retry_after(RETRY_AFTER_S),
+            CreateRefused::Draining => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).with_retry_after(RETRY_AFTER_S)
+            }
         }
     }
 }
@@ -155,8 +160,9 @@ impl From<AudioRefused> for Problem {
                 problem
             }
             AudioRefused::UnknownRequest(_) => Self::new(StatusCode::NOT_FOUND, "notFound", detail),
-            AudioRefused::Ledger(Refusal::Full { .. }) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "outboxFull", detail).with_retry_after(RETRY_AFTER_S)
+            AudioRefused::Ledger(Refusal::Full { .. } | Refusal::TooManyPieces { .. }) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "outboxFull", detail)
+                    .with_retry_after(RETRY_AFTER_S)
             }
             AudioRefused::Ledger(Refusal::TooManyOpen { .. }) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "tooManyOpenRequests", detail)

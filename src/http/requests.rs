@@ -53,9 +53,10 @@ impl SendQuery {
             (true, true) => Ok(Some(Watch::Frames)),
             (true, false) => Ok(Some(Watch::Outcome)),
             (false, false) => Ok(None),
-            (false, true) => {
-                Err(Problem::unprocessable("invalidQuery", "frames=true needs wait=true, which it answers with"))
-            }
+            (false, true) => Err(Problem::unprocessable(
+                "invalidQuery",
+                "frames=true needs wait=true, which it answers with",
+            )),
         }
     }
 }
@@ -127,7 +128,8 @@ pub(super) async fn send(
     let length = content_length(&request);
     check_length(&entry, length, app.max_body_bytes)?;
 
-    let mut upload = Upload { app: &app, entry: &entry, req_id: query.req_id, sent: 0, finished: None, watch };
+    let mut upload =
+        Upload { app: &app, entry: &entry, req_id: query.req_id, sent: 0, finished: None, watch };
     if let Err(problem) = upload.pass_on(payload, length, query.end).await {
         upload.abandon().await;
         return Err(problem);
@@ -150,7 +152,9 @@ fn content_length(request: &HttpRequest) -> Option<usize> {
 fn check_length(entry: &SessionEntry, length: Option<usize>, bound: usize) -> Result<(), Problem> {
     match length {
         Some(length) if length > bound => Err(Problem::too_large(bound)),
-        Some(length) if entry.spec.audio_format == AudioFormat::PcmS16le && length % 2 == 1 => Err(odd(length)),
+        Some(length) if entry.spec.audio_format == AudioFormat::PcmS16le && length % 2 == 1 => {
+            Err(odd(length))
+        }
         Some(_) | None => Ok(()),
     }
 }
@@ -187,9 +191,10 @@ impl Upload<'_> {
             if received > self.app.max_body_bytes {
                 return Err(Problem::too_large(self.app.max_body_bytes));
             }
-            let mut audio = join(rest, piece);
+            let mut audio = join(&rest, piece);
             // A sample that is cut in two waits for its other half.
-            rest = if is_pcm && audio.len() % 2 == 1 { audio.split_off(audio.len() - 1) } else { Bytes::new() };
+            rest =
+                if is_pcm && audio.len() % 2 == 1 { audio.split_off(audio.len() - 1) } else { Bytes::new() };
             ended = end && Some(received) == length;
             if !audio.is_empty() {
                 self.send(audio, ended).await?;
@@ -214,8 +219,7 @@ impl Upload<'_> {
         loop {
             // The outcome can only be watched from the first piece on, or early frames would be missed.
             let watch = if self.sent == 0 { self.watch } else { None };
-            let message =
-                || SendAudio { req_id: self.req_id.clone(), audio: audio.clone(), end, watch };
+            let message = || SendAudio { req_id: self.req_id.clone(), audio: audio.clone(), end, watch };
             match self.app.manager.ask(self.entry, message).await? {
                 Ok(Accepted { req_id, finished }) => {
                     self.req_id = Some(req_id);
@@ -223,7 +227,9 @@ impl Upload<'_> {
                     self.sent += bytes;
                     return Ok(());
                 }
-                Err(AudioRefused::Ledger(Refusal::Full { .. })) if tokio::time::Instant::now() < deadline => {
+                Err(AudioRefused::Ledger(Refusal::Full { .. } | Refusal::TooManyPieces { .. }))
+                    if tokio::time::Instant::now() < deadline =>
+                {
                     tokio::time::sleep(ROOM_PAUSE).await;
                 }
                 Err(refused) => return Err(refused.into()),
@@ -244,12 +250,12 @@ impl Upload<'_> {
     }
 }
 
-fn join(rest: Bytes, piece: Bytes) -> Bytes {
+fn join(rest: &Bytes, piece: Bytes) -> Bytes {
     if rest.is_empty() {
         return piece;
     }
     let mut joined = BytesMut::with_capacity(rest.len() + piece.len());
-    joined.extend_from_slice(&rest);
+    joined.extend_from_slice(rest);
     joined.extend_from_slice(&piece);
     joined.freeze()
 }
@@ -267,7 +273,8 @@ async fn answer_when_finished(
             "somebody else waits for this request; ask for its outcome by its id",
         )
     })?;
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accept =
+        request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains(PROTOBUF) {
         return Ok(delimited(&finished));
     }

@@ -117,11 +117,7 @@ impl Filter {
             && self.code.is_none_or(|code| snapshot.code() == Some(code))
             && self.avatar_id.as_ref().is_none_or(|avatar| *avatar == entry.spec.avatar_id)
             && self.label.as_ref().is_none_or(|(name, value)| {
-                entry
-                    .spec
-                    .labels
-                    .get(name)
-                    .is_some_and(|have| value.as_ref().is_none_or(|want| want == have))
+                entry.spec.labels.get(name).is_some_and(|have| value.as_ref().is_none_or(|want| want == have))
             })
     }
 }

@@ -18,12 +18,13 @@ use crate::{
     errors::ErrorCode,
     outbox::LedgerConfig,
     recovery::{
-        AttemptOutcome, BreakerState, Fleet, FleetEffect, FleetInput, Generation, Lifecycle, Moment, ParkCause, SessionId,
-        TenantId,
+        AttemptOutcome, BreakerState, Fleet, FleetEffect, FleetInput, Generation, Lifecycle, Moment,
+        ParkCause, SessionId, TenantId,
         lifecycle::{Hold, Input, State},
     },
     session::{
-        Clock, FleetAnswer, FleetNews, FleetNotice, Operate, Operation, Origin, SessionEntry, SessionSpec, Snapshot,
+        Clock, FleetAnswer, FleetNews, FleetNotice, Operate, Operation, Origin, SessionEntry, SessionSpec,
+        Snapshot,
     },
     telemetry::{BreakerLabel, Invariant, Metrics, UpstreamMetrics},
 };
@@ -32,7 +33,7 @@ use crate::{
 const UPKEEP: Duration = Duration::from_secs(1);
 
 /// The supervisor of all sessions of this process.
-pub struct Manager {
+pub(super) struct Manager {
     pub(super) fleet: Fleet,
     /// The latest ask of each session that waits or tries, by which a late grant is recognised.
     pub(super) asks: BTreeMap<SessionId, Generation>,
@@ -232,7 +233,7 @@ impl Manager {
         {
             for told in waiting.drain(..) {
                 // Whoever waited may have given up at its deadline.
-                drop(told.send(()));
+                let _gave_up = told.send(());
             }
         }
     }
@@ -377,7 +378,7 @@ impl Handler<Drain> for Manager {
         waiting.push(told);
         Box::pin(async move {
             // An error means that the manager is gone, and then so are the sessions.
-            drop(gone.await);
+            let _manager_gone = gone.await;
         })
     }
 }

@@ -90,7 +90,11 @@ impl ManagerHandle {
     /// # Errors
     ///
     /// The manager did not answer.
-    pub async fn operate_tenant(&self, tenant: &TenantId, operation: Operation) -> Result<usize, Unreachable> {
+    pub async fn operate_tenant(
+        &self,
+        tenant: &TenantId,
+        operation: Operation,
+    ) -> Result<usize, Unreachable> {
         self.ask_manager(OperateTenant { tenant: tenant.clone(), operation }).await
     }
 
@@ -124,7 +128,7 @@ impl ManagerHandle {
     /// Takes no new session, ends all, and returns when the last one is gone. The caller sets the deadline.
     pub async fn drain(&self) {
         // A manager that is gone has no sessions.
-        drop(self.manager.send(Drain).await);
+        let _gone = self.manager.send(Drain).await;
     }
 
     /// Asks a session's actor.
@@ -132,7 +136,11 @@ impl ManagerHandle {
     /// # Errors
     ///
     /// It is stopped, or it did not answer in time.
-    pub async fn ask<M>(&self, entry: &SessionEntry, message: impl Fn() -> M) -> Result<M::Result, Unreachable>
+    pub async fn ask<M>(
+        &self,
+        entry: &SessionEntry,
+        message: impl Fn() -> M,
+    ) -> Result<M::Result, Unreachable>
     where
         M: Message + Send + 'static,
         M::Result: Send,

@@ -83,7 +83,11 @@ impl Registry {
 
     /// All sessions of a tenant.
     pub fn of_tenant(&self, tenant: &TenantId) -> Vec<Arc<SessionEntry>> {
-        self.read().by_tenant.get(tenant).map(|entries| entries.values().cloned().collect()).unwrap_or_default()
+        self.read()
+            .by_tenant
+            .get(tenant)
+            .map(|entries| entries.values().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// All sessions.

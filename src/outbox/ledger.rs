@@ -10,6 +10,10 @@ use bytes::Bytes;
 use super::record::{FrameFate, InterruptFate, Outcome, Record, Refusal};
 use crate::{errors::ErrorCode, recovery::Moment};
 
+/// Pieces of audio that may wait to be sent. Each costs some hundred bytes beside its audio, which no bound
+/// on audio counts; this many 10 ms chunks fill the default `session_bytes` anyway.
+const MAX_QUEUED_PIECES: usize = 32_768;
+
 /// The ledger's bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerConfig {
@@ -109,6 +113,9 @@ impl Ledger {
         if queued > 0 && queued.saturating_add(audio.len()) > self.config.session_bytes {
             return Err(Refusal::Full { queued, bound: self.config.session_bytes });
         }
+        if self.queue.len() >= MAX_QUEUED_PIECES {
+            return Err(Refusal::TooManyPieces { queued: self.queue.len() });
+        }
         if let Some(open) = self.open.get_mut(req_id) {
             if open.intake == Intake::Ended {
                 return Err(Refusal::AfterEnd);
@@ -138,9 +145,10 @@ impl Ledger {
         Some(piece)
     }
 
-    /// Notes a frame; one with `end` completes its request.
+    /// Notes a frame; one with `end` completes its request. A frame for a request of which nothing was sent
+    /// answers something else, such as a request of an earlier connection with the same id.
     pub fn frame(&mut self, req_id: &str, end: bool, now: Moment) -> FrameFate {
-        let Some(open) = self.open.get_mut(req_id) else {
+        let Some(open) = self.open.get_mut(req_id).filter(|open| open.progress == Progress::Sent) else {
             return FrameFate::Late;
         };
         open.record.frames += 1;

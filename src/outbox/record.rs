@@ -80,6 +80,14 @@ pub enum Refusal {
         /// Bytes that may wait.
         bound: usize,
     },
+    /// Too many pieces wait, however small they are.
+    #[error(
+        "the session's outbox is full: {queued} pieces of audio wait to be sent; send larger pieces, or send again when the session runs"
+    )]
+    TooManyPieces {
+        /// Pieces that wait.
+        queued: usize,
+    },
     /// The session has too many open requests.
     #[error("the session has {open} open requests, which is the most that it may have; wait for one to end")]
     TooManyOpen {
@@ -99,7 +107,7 @@ pub enum Refusal {
 pub enum FrameFate {
     /// It belongs to an open request.
     Deliver,
-    /// Its request has its outcome, or was never accepted.
+    /// Its request has its outcome, was never accepted, or was not sent yet.
     Late,
 }
 

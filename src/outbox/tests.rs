@@ -123,6 +123,32 @@ fn one_piece_above_the_bound_passes_an_empty_outbox() {
     assert_eq!(ledger.next_to_send().unwrap().audio.len(), 5000);
 }
 
+#[test]
+fn empty_pieces_do_not_grow_memory_without_a_bound() {
+    let mut ledger = ledger();
+    let mut accepted = 0;
+    let refusal = loop {
+        match ledger.accept("a", Bytes::new(), false, second(0)) {
+            Ok(()) => accepted += 1,
+            Err(refusal) => break refusal,
+        }
+        assert!(accepted < 1_000_000, "there must be a bound");
+    };
+    assert_eq!(refusal, Refusal::TooManyPieces { queued: accepted });
+    ledger.next_to_send();
+    assert_eq!(ledger.accept("a", Bytes::new(), true, second(0)), Ok(()));
+}
+
+#[test]
+fn a_frame_for_a_request_of_which_nothing_was_sent_is_late_and_completes_nothing() {
+    let mut ledger = ledger();
+    ledger.accept("a", audio(10), true, second(0)).unwrap();
+    assert_eq!(ledger.frame("a", true, second(1)), FrameFate::Late);
+    assert_eq!((ledger.open_count(), ledger.record("a").unwrap().frames), (1, 0));
+    assert_eq!(ledger.next_to_send().unwrap().audio.len(), 10);
+    assert_eq!(ledger.frame("a", true, second(1)), FrameFate::Deliver);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Accept { id: u8, bytes: usize, end: bool },

@@ -247,9 +247,7 @@ impl Handler<LinkNews> for SessionActor {
             LinkNews::Connected { generation, connection_id, capabilities } => {
                 Input::Connected { generation, connection_id, capabilities }
             }
-            LinkNews::RequestFailed { generation, error } => {
-                Input::RequestFailed { generation, error }
-            }
+            LinkNews::RequestFailed { generation, error } => Input::RequestFailed { generation, error },
             LinkNews::Gone { generation, error } => {
                 let mut session = self.session.borrow_mut();
                 if session.link.as_ref().is_some_and(|link| link.generation == generation) {

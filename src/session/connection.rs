@@ -9,12 +9,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use actix::Addr;
 use tokio::sync::{Notify, oneshot};
 
-use super::{
-    SessionContext,
-    actor::SessionActor,
-    messages::LinkNews,
-    state::Session,
-};
+use super::{SessionContext, actor::SessionActor, messages::LinkNews, state::Session};
 use crate::{
     errors::{Egress, ErrorCode, Evidence, Observed, Phase, SessionError},
     outbox::{FrameFate, InterruptFate, Outcome, Record},

@@ -23,8 +23,8 @@ use actix::{Addr, Recipient};
 pub use actor::SessionActor;
 pub use clock::Clock;
 pub use messages::{
-    Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic, Interrupt,
-    Operate, Operation, SendAudio, Watch,
+    Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
+    Interrupt, Operate, Operation, SendAudio, Watch,
 };
 pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::start;

@@ -132,16 +132,16 @@ impl SessionSpec {
             mistakes.push(format!("bitrate is {}; at most {} is allowed", self.bitrate, i32::MAX));
         }
         if self.labels.len() > MAX_LABELS {
-            mistakes.push(format!("there are {} labels; at most {MAX_LABELS} are allowed", self.labels.len()));
+            mistakes
+                .push(format!("there are {} labels; at most {MAX_LABELS} are allowed", self.labels.len()));
         }
         for (name, value) in &self.labels {
             if name.is_empty() || name.chars().count() > MAX_LABEL_NAME {
                 mistakes.push(format!("label name {name:?}: 1 to {MAX_LABEL_NAME} characters are allowed"));
             }
             if value.chars().count() > MAX_LABEL_VALUE {
-                mistakes.push(format!(
-                    "the value of label {name:?} has more than {MAX_LABEL_VALUE} characters"
-                ));
+                mistakes
+                    .push(format!("the value of label {name:?} has more than {MAX_LABEL_VALUE} characters"));
             }
         }
         mistakes

@@ -103,7 +103,11 @@ impl Snapshot {
             )),
             State::Parked(Hold::Error(code)) => Some(format!("{} See {}", code.meaning(), code.docs_url())),
             State::Failed => self.last_error.as_ref().map(|(error, _)| {
-                format!("{} Mend it, then restart the session; see {}", error.code.meaning(), error.code.docs_url())
+                format!(
+                    "{} Mend it, then restart the session; see {}",
+                    error.code.meaning(),
+                    error.code.docs_url()
+                )
             }),
             State::Starting(_)
             | State::Running { .. }

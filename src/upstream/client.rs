@@ -62,11 +62,8 @@ impl Client {
     ///
     /// The one error that ended the attempt.
     pub async fn open(&self, target: &Target, timings: &mut Timings) -> Result<Opened, SessionError> {
-        let mut failures = Failures {
-            egress: target.egress,
-            secrets: Secrets::of(target, None),
-            connection_id: None,
-        };
+        let mut failures =
+            Failures { egress: target.egress, secrets: Secrets::of(target, None), connection_id: None };
         let began = Instant::now();
         let token = self.token(target, &failures).await;
         timings.token = Some(began.elapsed());

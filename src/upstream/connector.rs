@@ -102,10 +102,7 @@ where
     type Error = SendRequestError;
     type Future = LocalBoxFuture<'static, Result<ConnectResponse, SendRequestError>>;
 
-    fn poll_ready(
-        &self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), Self::Error>> {
+    fn poll_ready(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
         self.0.poll_ready(cx)
     }
 

@@ -112,13 +112,10 @@ impl Failures {
         let detail = (!server_error.message.is_empty()).then(|| self.text(&server_error.message));
         let code = server_error.code.to_string();
         let close_code = close.and_then(|close| close.code);
-        let close_reason =
-            close.and_then(|close| close.reason.as_deref()).map(|reason| self.text(reason));
+        let close_reason = close.and_then(|close| close.reason.as_deref()).map(|reason| self.text(reason));
         let outranked = close_code.is_some_and(|code| (4000..=4999).contains(&code));
-        let mut evidence = Evidence {
-            server_detail: detail.clone(),
-            ..self.seen(phase, Observed::ServerError)
-        };
+        let mut evidence =
+            Evidence { server_detail: detail.clone(), ..self.seen(phase, Observed::ServerError) };
         if outranked {
             evidence.close_code = close_code;
             evidence.close_reason.clone_from(&close_reason);
@@ -180,7 +177,10 @@ mod tests {
         assert_eq!((error.server_code.as_deref(), error.close_code), (Some("4002"), Some(4503)));
         let error = failures().server_error(phase, &said, Some(&close(1011, "credits exhausted")));
         assert_eq!(error.code, ErrorCode::SessionDurationExceeded);
-        assert_eq!((error.close_code, error.close_reason.as_deref()), (Some(1011), Some("credits exhausted")));
+        assert_eq!(
+            (error.close_code, error.close_reason.as_deref()),
+            (Some(1011), Some("credits exhausted"))
+        );
     }
 
     #[test]

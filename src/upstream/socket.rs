@@ -67,7 +67,10 @@ struct Held {
 enum Outgoing {
     Flushed,
     /// Something is on its way; `full` since there was no room for more.
-    Flushing { since: Instant, full: bool },
+    Flushing {
+        since: Instant,
+        full: bool,
+    },
 }
 
 enum Step {
@@ -157,7 +160,8 @@ impl Socket {
     /// The message cannot be framed.
     pub fn send(&mut self, message: Bytes) -> Result<(), SessionError> {
         self.write(Message::Binary(message)).map_err(|error| {
-            self.failures.socket_ended(Phase::WebsocketSend, &format!("a message could not be framed: {error}"))
+            self.failures
+                .socket_ended(Phase::WebsocketSend, &format!("a message could not be framed: {error}"))
         })
     }
 
@@ -190,7 +194,9 @@ impl Socket {
                 Step::Room => Some(SocketEvent::Room),
                 Step::Timer => self.tick(),
                 Step::Eof => Some(self.ended("the connection ended without a close frame")),
-                Step::Broken(ProtocolError::Io(error)) => Some(self.ended(&format!("the connection broke: {error}"))),
+                Step::Broken(ProtocolError::Io(error)) => {
+                    Some(self.ended(&format!("the connection broke: {error}")))
+                }
                 Step::Broken(error) => Some(self.violation(&format!("no WebSocket frame: {error}"))),
             };
             if let Some(event) = event {
@@ -316,7 +322,11 @@ impl Socket {
             Item::Last(piece) => {
                 let mut fragments = self.fragments.take().unwrap_or_default();
                 fragments.extend_from_slice(&piece);
-                if fragments.len() > self.max_message_bytes { Err(too_large) } else { Ok(Some(fragments.freeze())) }
+                if fragments.len() > self.max_message_bytes {
+                    Err(too_large)
+                } else {
+                    Ok(Some(fragments.freeze()))
+                }
             }
         }
     }

@@ -47,9 +47,7 @@ pub(super) async fn request(
     }
     match (token_of(&body), end) {
         (Some(token), _) => Ok(token),
-        (None, BodyEnd::Broken) => {
-            Err(failures.no_answer(PHASE, "the answer to the token call broke off"))
-        }
+        (None, BodyEnd::Broken) => Err(failures.no_answer(PHASE, "the answer to the token call broke off")),
         (None, BodyEnd::Cut) => Err(failures.violation(PHASE, "the answer to the token call is too large")),
         (None, BodyEnd::Whole) => {
             Err(failures.violation(PHASE, "the token call was answered with 200 and no token"))

@@ -21,7 +21,7 @@ use crate::{
     config::{self, Config, LogFormat},
     recovery::TenantId,
     session::{SessionEntry, SessionSpec},
-    simulator::{Simulator, SimulatorConfig},
+    simulator::{self, Simulator, SimulatorConfig},
     telemetry,
 };
 use figures::Figures;
@@ -70,7 +70,7 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 async fn demo(args: &Args) -> io::Result<bool> {
-    let simulator = Arc::new(Simulator::spawn_thread(SimulatorConfig::default())?);
+    let simulator = Arc::new(simulator::spawn_thread(SimulatorConfig::default())?);
     let config = configuration(args, &simulator)?;
     let mut process = Process::start(&config)?;
     let sessions = create_sessions(&process, args.sessions).await?;
@@ -98,7 +98,9 @@ async fn demo(args: &Args) -> io::Result<bool> {
     }
     let in_time = process.stop().await;
     let verdict = summary(&Figures::read(&metrics.render()), &simulator, &tally, in_time);
-    Arc::try_unwrap(simulator).map_or_else(|_shared| (), Simulator::stop_thread);
+    if let Ok(simulator) = Arc::try_unwrap(simulator) {
+        simulator.stop().await;
+    }
     Ok(verdict)
 }
 
@@ -136,7 +138,8 @@ fn configuration(args: &Args, simulator: &Simulator) -> io::Result<Config> {
             args.sessions + 20
         ));
     }
-    config::parse(&text, "demo", &config::environment()).map_err(|errors| io::Error::other(errors.to_string()))
+    config::parse(&text, "demo", &config::environment())
+        .map_err(|errors| io::Error::other(errors.to_string()))
 }
 
 async fn create_sessions(process: &Process, sessions: u32) -> io::Result<Vec<Arc<SessionEntry>>> {
@@ -156,14 +159,22 @@ fn introduce(process: &Process, simulator: &Simulator, sessions: &[Arc<SessionEn
     let (data, admin) = (process.data_address(), process.admin_address());
     let first = sessions.first().map(|entry| entry.id.to_string()).unwrap_or_default();
     let lines = [
-        format!("greenroom demo: {} sessions of {} tenants speak; a fault strikes every 4 s", sessions.len(), TENANTS.len()),
+        format!(
+            "greenroom demo: {} sessions of {} tenants speak; a fault strikes every 4 s",
+            sessions.len(),
+            TENANTS.len()
+        ),
         format!("        tenants' API  http://{data}/v1/sessions"),
         format!("        operators     http://{admin}/v1/sessions   http://{admin}/v1/codes"),
         format!("        metrics       http://{admin}/metrics"),
         format!("        simulator     {}/_sim/stats", simulator.console_url()),
         "try, in another terminal:".to_owned(),
-        format!("  curl -s 'http://{data}/v1/sessions?state=running&limit=2' -H 'Authorization: Bearer {TENANT_KEY}'"),
-        format!("  curl -s -X POST http://{admin}/v1/sessions/{first}/restart -H 'Authorization: Bearer {ADMIN_KEY}'"),
+        format!(
+            "  curl -s 'http://{data}/v1/sessions?state=running&limit=2' -H 'Authorization: Bearer {TENANT_KEY}'"
+        ),
+        format!(
+            "  curl -s -X POST http://{admin}/v1/sessions/{first}/restart -H 'Authorization: Bearer {ADMIN_KEY}'"
+        ),
         format!("  curl -s http://{admin}/metrics | grep '^greenroom_session_errors_total.* [1-9]'"),
     ];
     for line in lines {
@@ -179,9 +190,11 @@ async fn show_figures(metrics: Arc<telemetry::Metrics>) {
     loop {
         ticks.tick().await;
         let figures = Figures::read(&metrics.render());
-        let frames = figures.by("greenroom_frames_total", "direction").get("down").copied().unwrap_or_default();
-        let recovery =
-            figures.mean("greenroom_session_recovery_seconds").map_or("-".to_owned(), |mean| format!("{mean:.2} s"));
+        let frames =
+            figures.by("greenroom_frames_total", "direction").get("down").copied().unwrap_or_default();
+        let recovery = figures
+            .mean("greenroom_session_recovery_seconds")
+            .map_or("-".to_owned(), |mean| format!("{mean:.2} s"));
         let line = format!(
             "{:>5.0} s  {} | errors {} | restarts {:.0} | recovery {recovery} | frames {frames:.0} (+{:.0}/s)",
             began.elapsed().as_secs_f64(),
@@ -206,24 +219,31 @@ fn summary(figures: &Figures, simulator: &Simulator, tally: &Tally, in_time: boo
     if counted > 0.0 {
         breaches.push(format!("{counted:.0} invariant breaches were counted"));
     }
-    if let Some((avatar, peak)) = stats.peak_live_by_avatar().find(|(_, peak)| *peak > 1) {
-        breaches.push(format!("{avatar} had {peak} connections at one time"));
+    if stats.max_session_peak > 1 {
+        breaches.push(format!("a session had {} connections at one time", stats.max_session_peak));
     }
-    if !stats.violations.is_empty() {
-        breaches.push(format!("the simulator saw violations of the protocol: {:?}", stats.violations));
+    if stats.violations.total > 0 {
+        breaches.push(format!("the simulator saw violations of the protocol: {:?}", stats.violations.last));
     }
     if count(&tally.incomplete) > 0 {
         breaches.push(format!("{} completed requests lacked frames", count(&tally.incomplete)));
     }
-    if !in_time || stats.live > 0 {
-        breaches.push(format!("{} connections were left open", stats.live));
+    if !in_time || stats.connections.live > 0 {
+        breaches.push(format!("{} connections were left open", stats.connections.live));
     }
     let outcomes = figures.by("greenroom_requests_total", "outcome");
-    output::say(&format!("requests  {} accepted; outcomes: {}", count(&tally.accepted), figures::list(&outcomes)));
-    output::say(&format!("errors    {}", figures::list(&figures.by("greenroom_session_errors_total", "code"))));
+    output::say(&format!(
+        "requests  {} accepted; outcomes: {}",
+        count(&tally.accepted),
+        figures::list(&outcomes)
+    ));
+    output::say(&format!(
+        "errors    {}",
+        figures::list(&figures.by("greenroom_session_errors_total", "code"))
+    ));
     output::say(&format!(
         "service   {} connections, at most {} attempts in one second, {} live now",
-        stats.connections, stats.max_attempts_per_second, stats.live
+        stats.connections.total, stats.upgrades.max_per_second, stats.connections.live
     ));
     let accepted = count(&tally.accepted) as f64;
     let settled: f64 = outcomes.values().sum();

@@ -1,6 +1,6 @@
 //! The demo's script: one fault of each family every few seconds, each mended as it would be in life.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rand::seq::IndexedRandom;
 use tokio::time::sleep;
@@ -54,106 +54,104 @@ impl Family {
         match self {
             Self::Drop => "the connection is cut without a close frame",
             Self::Dependency => "the service closes with 4503, a dependency is unavailable",
-            Self::Billing => "the account has no credits left (4001): the tenant is suspended, and unparked in 5 s",
+            Self::Billing => {
+                "the account has no credits left (4001): the tenant is suspended, and unparked in 5 s"
+            }
             Self::Expired => "the session token expires (4010): a fresh one is fetched at once",
             Self::MissingAvatar => "the avatar is gone (404) at the next connect: failed, and mended in 5 s",
             Self::Nonsense => "the service sends bytes that are no protobuf",
             Self::Panic => "the session's own handler panics",
-            Self::Concurrency => "the concurrency limit is reached (4003): parked, until a slot frees or in 5 s",
+            Self::Concurrency => {
+                "the concurrency limit is reached (4003): parked, until a slot frees or in 5 s"
+            }
             Self::Idle => "the service ends the session for lack of audio: dormant, until the next word",
             Self::Outage => "the whole service is gone for 3 s",
         }
     }
 
-    /// The effects on a session's connection, in order.
-    fn effects(self) -> Vec<(Point, Effect)> {
-        let at_once = Point::AfterSeconds(0.0);
+    /// What happens to the session's connection now.
+    fn effect(self) -> Option<Effect> {
+        let said_then_closed = |code, message: &str, close_code| Effect::ServerError {
+            code,
+            message: message.to_owned(),
+            req_id: false,
+            then_close: Some(Close { code: close_code, reason: message.to_owned(), after_ms: 0 }),
+        };
         match self {
-            Self::Drop => vec![(at_once, Effect::Drop { reset: false })],
-            Self::Dependency => vec![(at_once, Effect::close(4503, "dependency unavailable"))],
-            Self::Billing => vec![(
-                at_once,
-                Effect::ServerError {
-                    code: 4001,
-                    message: "credits exhausted".to_owned(),
-                    req_id: false,
-                    then_close: Some(Close { code: 4001, reason: "credits exhausted".to_owned(), after_ms: 0 }),
-                },
-            )],
-            Self::Expired => vec![(at_once, Effect::close(4010, "session token expired"))],
-            Self::MissingAvatar => vec![
-                (Point::Upgrade, Effect::Http {
-                    status: 404,
-                    body: Some("{\"message\":\"Avatar not found: demo\"}\n".into()),
-                    headers: std::collections::BTreeMap::new(),
-                }),
-                (at_once, Effect::Drop { reset: false }),
-            ],
-            Self::Nonsense => vec![(at_once, Effect::Nonsense(Nonsense::BadProtobuf))],
-            Self::Concurrency => vec![(at_once, Effect::close(4003, "concurrency limit reached"))],
-            Self::Idle => vec![(
-                at_once,
-                Effect::ServerError {
-                    code: 0,
-                    message: "no audio input for 300s".to_owned(),
-                    req_id: false,
-                    then_close: Some(Close { code: 1000, reason: String::new(), after_ms: 0 }),
-                },
-            )],
-            Self::Panic | Self::Outage => Vec::new(),
+            Self::Drop | Self::MissingAvatar => Some(Effect::Drop { reset: false }),
+            Self::Dependency => Some(Effect::close(4503, "dependency unavailable")),
+            Self::Billing => Some(said_then_closed(4001, "credits exhausted", 4001)),
+            Self::Expired => Some(Effect::close(4010, "session token expired")),
+            Self::Nonsense => Some(Effect::Nonsense(Nonsense::BadProtobuf)),
+            Self::Concurrency => Some(Effect::close(4003, "concurrency limit reached")),
+            Self::Idle => Some(said_then_closed(0, "no audio input for 300s", 1000)),
+            Self::Panic | Self::Outage => None,
+        }
+    }
+
+    /// What waits for the session's next attempt.
+    fn trap(self) -> Option<(Point, Effect)> {
+        match self {
+            Self::MissingAvatar => {
+                let body = Some("{\"message\":\"Avatar not found: demo\"}\n".into());
+                Some((Point::Upgrade, Effect::Http { status: 404, body, headers: BTreeMap::new() }))
+            }
+            Self::Drop
+            | Self::Dependency
+            | Self::Billing
+            | Self::Expired
+            | Self::Nonsense
+            | Self::Panic
+            | Self::Concurrency
+            | Self::Idle
+            | Self::Outage => None,
         }
     }
 }
 
 /// Plays the script until it is dropped.
-pub(super) async fn play(manager: ManagerHandle, simulator: Arc<Simulator>, sessions: Vec<Arc<SessionEntry>>) {
+pub(super) async fn play(
+    manager: ManagerHandle,
+    simulator: Arc<Simulator>,
+    sessions: Vec<Arc<SessionEntry>>,
+) {
     for family in SCRIPT.into_iter().cycle() {
         sleep(EVERY).await;
-        let running: Vec<_> =
-            sessions.iter().filter(|entry| entry.snapshot.load().state_name() == StateName::Running).collect();
+        let running: Vec<_> = sessions
+            .iter()
+            .filter(|entry| entry.snapshot.load().state_name() == StateName::Running)
+            .collect();
         let victim = running.choose(&mut rand::rng()).copied();
         let Some(victim) = victim else { continue };
         output::say(&format!("        ! {} ({}): {}", victim.spec.avatar_id, victim.tenant, family.story()));
-        strike(family, &manager, &simulator, victim).await;
+        strike(family, &simulator, victim).await;
         if matches!(family, Family::Billing | Family::MissingAvatar | Family::Concurrency) {
             actix_rt::spawn(mend(manager.clone(), Arc::clone(victim)));
         }
     }
 }
 
-async fn strike(family: Family, manager: &ManagerHandle, simulator: &Simulator, victim: &SessionEntry) {
-    for (at, effect) in family.effects() {
-        let fault = Fault {
-            who: Filter::avatar(&victim.spec.avatar_id),
-            at,
-            effect,
-            times: Some(1),
-            chance: None,
-        };
+async fn strike(family: Family, simulator: &Simulator, victim: &SessionEntry) {
+    let who = Filter::avatar(&victim.spec.avatar_id);
+    if let Some((at, effect)) = family.trap() {
+        let fault = Fault { who: who.clone(), at, effect, times: Some(1), chance: None };
         if let Err(error) = simulator.add_fault(fault) {
             output::complain(&format!("the simulator refuses the fault: {error}"));
         }
     }
-    match family {
-        Family::Panic => {
-            if let Some(address) = victim.address.load_full() {
-                address.do_send(InjectPanic);
-            }
-        }
-        Family::Outage => {
-            simulator.set_down(true).await;
-            simulator.drop_connections(&Filter::default());
-            sleep(OUTAGE).await;
-            simulator.set_down(false).await;
-        }
-        Family::Drop
-        | Family::Dependency
-        | Family::Billing
-        | Family::Expired
-        | Family::MissingAvatar
-        | Family::Nonsense
-        | Family::Concurrency
-        | Family::Idle => {}
+    if let Some(effect) = family.effect() {
+        simulator.strike(&who, 1.0, &effect);
+    }
+    if matches!(family, Family::Panic)
+        && let Some(address) = victim.address.load_full()
+    {
+        address.do_send(InjectPanic);
+    }
+    if matches!(family, Family::Outage) {
+        simulator.set_down(true).await;
+        simulator.drop_connections(&Filter::default());
+        sleep(OUTAGE).await;
+        simulator.set_down(false).await;
     }
 }
 

@@ -39,7 +39,12 @@ pub(super) struct Tally {
 }
 
 /// Says the clip in `entry`'s session until the process ends.
-pub(super) async fn speak(manager: ManagerHandle, entry: Arc<SessionEntry>, tally: Arc<Tally>, start: Duration) {
+pub(super) async fn speak(
+    manager: ManagerHandle,
+    entry: Arc<SessionEntry>,
+    tally: Arc<Tally>,
+    start: Duration,
+) {
     let samples = clip::samples();
     // The speakers do not all begin in one instant: people do not.
     sleep(start).await;

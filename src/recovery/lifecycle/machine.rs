@@ -26,9 +26,9 @@ pub struct Lifecycle {
     pub(super) config: Arc<RecoveryConfig>,
     pub(super) state: State,
     /// The connection that was told to close and is not gone yet.
-    draining: Option<Generation>,
+    pub(super) draining: Option<Generation>,
     /// The number of the latest ask.
-    generation: Generation,
+    pub(super) generation: Generation,
     pub(super) streak: Streak,
     pub(super) budget: Budget,
     pub(super) last_error: Option<(Arc<SessionError>, Moment)>,
@@ -62,21 +62,21 @@ impl Lifecycle {
     /// The effects that follow are had from [`Lifecycle::next_effect`], and must be carried out in order.
     pub fn handle(&mut self, input: Input, now: Moment, random: f64) {
         match input {
-            Input::Start => self.connect(Pass::Normal),
+            Input::Start => self.start(),
             Input::StartSuspended(code) => self.hold(Hold::Suspension(code)),
             Input::Granted(generation) => self.granted(generation),
             Input::Suspended(generation, code) => self.suspended(generation, code),
             Input::Connected { generation, connection_id, capabilities } => {
                 self.connected(generation, &connection_id, capabilities, now);
             }
-            Input::Broke { generation, error } => self.broke(generation, error, now, random),
+            Input::Broke { generation, error } => self.broke(generation, &error, now, random),
             Input::Closed(generation) => self.closed(generation),
             Input::RequestFailed { generation, error } => {
                 if self.serves(generation) {
                     self.note(&error, now);
                 }
             }
-            Input::Crashed(error) => self.crashed(error, now, random),
+            Input::Crashed(error) => self.crashed(&error, now, random),
             Input::Audio => self.audio(),
             Input::Probe => self.unhold(Pass::Probe),
             Input::Release => self.unhold(Pass::Normal),
@@ -229,6 +229,13 @@ impl Lifecycle {
         self.budget.reset();
     }
 
+    /// A command may overtake the start, and holds then.
+    fn start(&mut self) {
+        if self.state == State::Dormant {
+            self.connect(Pass::Normal);
+        }
+    }
+
     /// Wants a connection: waits for the old one to be gone, then asks.
     pub(super) fn connect(&mut self, pass: Pass) {
         self.state = State::Starting(if self.draining.is_some() {
@@ -322,8 +329,16 @@ impl Lifecycle {
     }
 
     fn unhold(&mut self, pass: Pass) {
-        if !matches!(self.state, State::Parked(_)) {
-            return;
+        match &self.state {
+            // What the fleet sent before it heard of the operator's park must not end it.
+            State::Parked(Hold::Operator) if pass != Pass::Unparked => return,
+            State::Parked(_) => {}
+            State::Starting(_)
+            | State::Running { .. }
+            | State::BackingOff(_)
+            | State::Dormant
+            | State::Failed
+            | State::Stopped { .. } => return,
         }
         // A probe stays in the fleet's memory of parked sessions until it has succeeded.
         if pass != Pass::Probe {

@@ -18,19 +18,26 @@ const GHOST: Duration = Duration::from_secs(90);
 /// What follows from an error, once policy and history were asked.
 enum Reaction {
     /// Wait, then try again.
-    Restart,
+    Restart(Charge),
     /// Try again at once.
-    Renew,
+    Renew(Charge),
     Park(Hold),
     Sleep,
     Fail,
+}
+
+/// Whether a restart uses the session's budget.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Charge {
+    Budget,
+    Free,
 }
 
 impl Lifecycle {
     pub(super) fn broke(
         &mut self,
         generation: Generation,
-        error: Arc<SessionError>,
+        error: &Arc<SessionError>,
         now: Moment,
         random: f64,
     ) {
@@ -44,7 +51,10 @@ impl Lifecycle {
             | State::Dormant
             | State::Failed
             | State::Stopped { .. } => {
-                // A connection that was told to close may break instead: gone is gone.
+                // A connection that was told to close may break instead: gone is gone, for us.
+                if self.draining == Some(generation) {
+                    self.note_ghost(error, now);
+                }
                 self.handle(super::Input::Closed(generation), now, random);
                 return;
             }
@@ -52,7 +62,7 @@ impl Lifecycle {
         self.react(error, was_running, now, random);
     }
 
-    pub(super) fn crashed(&mut self, error: Arc<SessionError>, now: Moment, random: f64) {
+    pub(super) fn crashed(&mut self, error: &Arc<SessionError>, now: Moment, random: f64) {
         match self.link() {
             Some(generation) => match self.state {
                 State::Starting(Starting::Connecting(_)) | State::Running { .. } => {
@@ -64,12 +74,12 @@ impl Lifecycle {
                 | State::Dormant
                 | State::Failed
                 | State::Stopped { .. } => {
-                    self.note(&error, now);
+                    self.note(error, now);
                     self.handle(super::Input::Closed(generation), now, random);
                 }
             },
             None => {
-                self.note(&error, now);
+                self.note(error, now);
                 self.repeat();
             }
         }
@@ -104,24 +114,24 @@ impl Lifecycle {
         self.emit(Effect::Count(Count::Error(Arc::clone(error))));
     }
 
-    fn react(&mut self, error: Arc<SessionError>, was_running: bool, now: Moment, random: f64) {
+    fn react(&mut self, error: &Arc<SessionError>, was_running: bool, now: Moment, random: f64) {
         if self.is_stable(now) {
             self.streak = Streak::default();
         }
-        self.note(&error, now);
+        self.note(error, now);
         if was_running {
             self.lost_at = Some(now);
             self.emit(Effect::SlotFreed);
         } else {
-            self.emit(Effect::Settled(Some(Arc::clone(&error))));
+            self.emit(Effect::Settled(Some(Arc::clone(error))));
         }
-        let reaction = self.reaction(&error, now);
-        if was_running && matches!(error.close_code, None | Some(1006)) {
-            self.ghost_until = now + GHOST;
+        let reaction = self.reaction(error, was_running, now);
+        if was_running {
+            self.note_ghost(error, now);
         }
         match reaction {
-            Reaction::Restart => self.restart(&error, was_running, now, random),
-            Reaction::Renew => self.renew(&error, now),
+            Reaction::Restart(charge) => self.restart(error, charge, now, random),
+            Reaction::Renew(charge) => self.renew(error, charge, now),
             Reaction::Park(hold) => {
                 self.emit(Effect::EndRequests(EndRequests::All(error.code)));
                 self.emit(Effect::Count(Count::Park(error.code)));
@@ -132,40 +142,51 @@ impl Lifecycle {
                 self.state = State::Dormant;
                 self.lost_at = None;
             }
-            Reaction::Fail => self.fail(&error),
+            Reaction::Fail => self.fail(error),
         }
     }
 
-    fn reaction(&mut self, error: &SessionError, now: Moment) -> Reaction {
+    fn note_ghost(&mut self, error: &SessionError, now: Moment) {
+        if matches!(error.close_code, None | Some(1006)) {
+            self.ghost_until = now + GHOST;
+        }
+    }
+
+    fn reaction(&mut self, error: &SessionError, was_running: bool, now: Moment) -> Reaction {
         let code = error.code;
-        if !matches!(code, ErrorCode::ProtocolError | ErrorCode::Unknown) {
+        if !is_puzzling(code) {
             self.streak.strikes = 0;
         }
         match self.config.policy.action(code) {
             // No session of this tenant can get a token until somebody mends the key.
             Action::Renew if error.is_api_key_refused() => Reaction::Park(Hold::KeyRefused),
-            Action::Renew if self.streak.renewals == 0 => Reaction::Renew,
+            Action::Renew if self.streak.renewals == 0 => Reaction::Renew(charge(code, was_running)),
             Action::Renew if code == ErrorCode::SessionTokenInvalid => Reaction::Fail,
-            Action::Renew => Reaction::Restart,
+            Action::Renew | Action::Restart => self.restart_or_fail(code, was_running),
             // The slot that is missing is probably our own lost connection, which the service still counts.
+            // How often that is asked within the ghost's time is chance, so it must not decide on failure.
             Action::Park if code == ErrorCode::ConcurrencyLimit && now < self.ghost_until => {
-                Reaction::Restart
+                Reaction::Restart(Charge::Free)
             }
             Action::Park => Reaction::Park(Hold::Error(code)),
-            Action::Restart if matches!(code, ErrorCode::ProtocolError | ErrorCode::Unknown) => {
-                self.streak.strikes += 1;
-                if self.streak.strikes > STRIKES { Reaction::Fail } else { Reaction::Restart }
-            }
-            Action::Restart => Reaction::Restart,
             Action::Sleep => Reaction::Sleep,
             Action::Fail => Reaction::Fail,
         }
     }
 
-    fn restart(&mut self, error: &SessionError, was_running: bool, now: Moment, random: f64) {
-        if is_charged(error.code, was_running) && !self.budget.take(&self.config.budget, now) {
-            self.emit(Effect::Count(Count::BudgetExhausted));
-            self.fail(error);
+    fn restart_or_fail(&mut self, code: ErrorCode, was_running: bool) -> Reaction {
+        if is_puzzling(code) {
+            self.streak.strikes += 1;
+            if self.streak.strikes > STRIKES {
+                return Reaction::Fail;
+            }
+        }
+        Reaction::Restart(charge(code, was_running))
+    }
+
+    fn restart(&mut self, error: &SessionError, charge: Charge, now: Moment, random: f64) {
+        if !self.pay(charge, now) {
+            self.exhaust(error);
             return;
         }
         let backoff = self.config.backoff.delay(self.streak.attempts, random);
@@ -175,15 +196,26 @@ impl Lifecycle {
         self.state = State::BackingOff(BackingOff::Until(now + delay));
     }
 
-    fn renew(&mut self, error: &SessionError, now: Moment) {
-        if !self.budget.take(&self.config.budget, now) {
-            self.emit(Effect::Count(Count::BudgetExhausted));
-            self.fail(error);
+    fn renew(&mut self, error: &SessionError, charge: Charge, now: Moment) {
+        if !self.pay(charge, now) {
+            self.exhaust(error);
             return;
         }
         self.streak.renewals += 1;
         self.count_restart(error);
         self.connect(Pass::Normal);
+    }
+
+    fn pay(&mut self, charge: Charge, now: Moment) -> bool {
+        match charge {
+            Charge::Free => true,
+            Charge::Budget => self.budget.take(&self.config.budget, now),
+        }
+    }
+
+    fn exhaust(&mut self, error: &SessionError) {
+        self.emit(Effect::Count(Count::BudgetExhausted));
+        self.fail(error);
     }
 
     fn count_restart(&mut self, error: &SessionError) {
@@ -200,15 +232,20 @@ impl Lifecycle {
     }
 }
 
-/// Whether a restart after `code` uses the session's budget: an attempt that ended before the session ran,
-/// for a reason that lies with the service, does not, so that an outage fails nobody.
-const fn is_charged(code: ErrorCode, was_running: bool) -> bool {
-    was_running
-        || !matches!(
-            code,
-            ErrorCode::UpstreamError
-                | ErrorCode::ConnectionFailed
-                | ErrorCode::EgressUnavailable
-                | ErrorCode::ServerError
-        )
+/// Whether `code` says that nobody understands what happened, so that repeating it may not help.
+const fn is_puzzling(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::ProtocolError | ErrorCode::Unknown)
+}
+
+/// What a restart after `code` costs: an attempt that ended before the session ran, for a reason that lies
+/// with the service, is free, so that an outage fails nobody.
+const fn charge(code: ErrorCode, was_running: bool) -> Charge {
+    let service_at_fault = matches!(
+        code,
+        ErrorCode::UpstreamError
+            | ErrorCode::ConnectionFailed
+            | ErrorCode::EgressUnavailable
+            | ErrorCode::ServerError
+    );
+    if service_at_fault && !was_running { Charge::Free } else { Charge::Budget }
 }

@@ -1,0 +1,535 @@
+//! The world: a queue of events in virtual time, and the product's machines in the middle of it.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    sync::Arc,
+    time::Duration,
+};
+
+use greenroom::{
+    errors::{ErrorCode, Phase, SessionError},
+    recovery::{
+        Fleet, FleetConfig, FleetEffect, FleetInput, Generation, Moment, RecoveryConfig, TenantId,
+        fleet::{AttemptOutcome, ParkCause},
+        lifecycle::{Effect, Hold, Input, Pass},
+    },
+};
+
+use crate::{
+    rng::Rng,
+    script::Script,
+    seat::{Link, Seat, number},
+    service::{self, Fault, Service},
+    tally::Tally,
+    watch::Watch,
+};
+
+/// What happens next.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    ToFleet(FleetInput),
+    /// An ask has a number that the fleet does not know; whoever holds the fleet remembers the latest.
+    Ask(usize, Generation, Pass),
+    ToSession(usize, Input),
+    SessionDue(usize),
+    LedgerDue(usize),
+    FleetDue,
+    AttemptEnds(usize, Generation),
+    Breaks(usize, Generation, Fault),
+    Gone(usize, Generation),
+    GhostGone(usize),
+    Idle(usize, Generation),
+    Speak(usize),
+    Chunk {
+        seat: usize,
+        req_id: String,
+        left: u32,
+        end: bool,
+    },
+    Interrupt(usize, String),
+    Frame {
+        seat: usize,
+        generation: Generation,
+        req_id: String,
+        end: bool,
+    },
+    RequestFails {
+        seat: usize,
+        generation: Generation,
+        req_id: String,
+    },
+    Script(Script),
+}
+
+struct Due {
+    at: Moment,
+    sequence: u64,
+    event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.sequence == other.sequence
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.sequence).cmp(&(other.at, other.sequence))
+    }
+}
+
+/// What kind of world it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) seed: u64,
+    pub(crate) tenants: usize,
+    pub(crate) sessions_per_tenant: usize,
+    pub(crate) park_probe: Option<Duration>,
+    /// Faults, clients and operators; without them nothing happens that the test does not do.
+    pub(crate) lively: bool,
+}
+
+impl Options {
+    /// A world in which only the test acts.
+    pub(crate) const fn quiet(tenants: usize, sessions_per_tenant: usize) -> Self {
+        let park_probe = Some(Duration::from_secs(600));
+        Self { seed: 7, tenants, sessions_per_tenant, park_probe, lively: false }
+    }
+}
+
+/// The whole world.
+pub(crate) struct World {
+    pub(crate) now: Moment,
+    pub(crate) options: Options,
+    pub(crate) rng: Rng,
+    pub(crate) recovery: Arc<RecoveryConfig>,
+    pub(crate) fleet: Fleet,
+    pub(crate) seats: Vec<Seat>,
+    /// The sessions that were not deleted.
+    pub(crate) current: Vec<usize>,
+    pub(crate) service: Service,
+    pub(crate) watch: Watch,
+    pub(crate) tally: Tally,
+    pub(crate) mischief: bool,
+    /// Nothing ends any more by itself.
+    pub(crate) healed: bool,
+    pub(crate) next_request: u64,
+    queue: BinaryHeap<Reverse<Due>>,
+    sequence: u64,
+    fleet_tick_at: Option<Moment>,
+    traced: Option<usize>,
+}
+
+/// A full check of all sessions after this many events; the session that an event touched is checked always.
+const FULL_CHECK_EVERY: u64 = 20_000;
+
+/// Keep-alives of the service notice a half-open connection after this long, in ms.
+const GHOST_MS: (u64, u64) = (15_000, 80_000);
+
+impl World {
+    pub(crate) fn new(options: Options) -> Self {
+        let fleet = FleetConfig { park_probe: options.park_probe, ..FleetConfig::default() };
+        let mut world = Self {
+            now: Moment::at(Duration::from_secs(1)),
+            rng: Rng::new(options.seed),
+            recovery: Arc::new(RecoveryConfig::default()),
+            watch: Watch::new(&fleet, options.tenants),
+            fleet: Fleet::new(fleet),
+            seats: Vec::new(),
+            current: Vec::new(),
+            service: Service::new(options.tenants, options.lively),
+            tally: Tally::default(),
+            mischief: options.lively,
+            healed: false,
+            next_request: 0,
+            queue: BinaryHeap::new(),
+            sequence: 0,
+            fleet_tick_at: None,
+            traced: std::env::var("SIM_TRACE").ok().and_then(|text| text.parse().ok()),
+            options,
+        };
+        for tenant in 0..world.options.tenants {
+            for _ in 0..world.options.sessions_per_tenant {
+                world.create(tenant);
+            }
+        }
+        if world.options.lively {
+            world.write_script();
+        }
+        world
+    }
+
+    /// A new session of a tenant, which starts at once.
+    pub(crate) fn create(&mut self, tenant: usize) -> usize {
+        let seat = self.seats.len();
+        self.seats.push(Seat::new(seat, tenant, &self.recovery, self.now));
+        self.current.push(seat);
+        self.after(Duration::ZERO, Event::ToSession(seat, Input::Start));
+        if self.options.lively {
+            let pause = self.rng.after_mean(crate::clients::PAUSE);
+            self.after(pause, Event::Speak(seat));
+        }
+        seat
+    }
+
+    pub(crate) fn after(&mut self, span: Duration, event: Event) {
+        self.at(self.now + span, event);
+    }
+
+    fn at(&mut self, at: Moment, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse(Due { at, sequence: self.sequence, event }));
+    }
+
+    pub(crate) fn run_for(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.queue.peek().is_some_and(|Reverse(due)| due.at <= end) {
+            let Some(Reverse(due)) = self.queue.pop() else { break };
+            self.now = due.at;
+            self.tally.events += 1;
+            if self.traced.is_some() {
+                self.trace(&due.event);
+            }
+            self.step(due.event);
+            if self.tally.events.is_multiple_of(FULL_CHECK_EVERY) {
+                self.check_everything();
+            }
+        }
+        self.now = end;
+        self.check_everything();
+    }
+
+    fn trace(&self, event: &Event) {
+        let text = format!("{event:?}");
+        let seat = self.traced.unwrap();
+        if [format!("ses_{seat}\""), format!("({seat})"), format!("({seat},"), format!("seat: {seat},")]
+            .iter()
+            .any(|mark| text.contains(mark))
+        {
+            println!("{:?} {text}\n    {:?}", self.now.since_start(), self.seats[seat].machine.state());
+        }
+    }
+
+    /// Says what is wrong, and how to see it again.
+    pub(crate) fn breach(&self, what: &str) -> ! {
+        let seed = self.options.seed;
+        panic!(
+            "{what}\n  at {:?}, event {}; again with: SIM_SEED={seed} cargo test --test simulation\n  \
+             (SIM_TRACE=N prints what happens to session N)",
+            self.now.since_start(),
+            self.tally.events
+        );
+    }
+
+    pub(crate) fn breach_at(&self, seat: usize, what: &str) -> ! {
+        let it = &self.seats[seat];
+        let (state, link) = (it.machine.state(), it.link);
+        self.breach(&format!("{} (session {seat}): {what}\n  state {state:?}\n  link {link:?}", it.id))
+    }
+
+    fn step(&mut self, event: Event) {
+        match event {
+            Event::ToFleet(input) => self.tell_fleet(input),
+            Event::Ask(seat, generation, pass) => {
+                self.seats[seat].asked = (generation, pass);
+                let (session, tenant) = (self.seats[seat].id.clone(), self.seats[seat].tenant_id.clone());
+                self.tell_fleet(FleetInput::Ask { session, tenant, pass });
+            }
+            Event::ToSession(seat, input) => self.give(seat, input),
+            // A timer that was set anew for an earlier time goes off for nothing at its old one.
+            Event::SessionDue(seat) if self.seats[seat].tick_at == Some(self.now) => {
+                self.seats[seat].tick_at = None;
+                self.give(seat, Input::Tick);
+            }
+            Event::LedgerDue(seat) if self.seats[seat].ledger_tick_at == Some(self.now) => {
+                self.tick_ledger(seat);
+            }
+            Event::FleetDue if self.fleet_tick_at == Some(self.now) => {
+                self.fleet_tick_at = None;
+                self.tell_fleet(FleetInput::Tick);
+            }
+            Event::SessionDue(_) | Event::LedgerDue(_) | Event::FleetDue => {}
+            Event::AttemptEnds(seat, generation) => self.attempt_ends(seat, generation),
+            Event::Breaks(..) | Event::Idle(..) if self.healed => {}
+            Event::Breaks(seat, generation, fault) => self.link_breaks(seat, generation, fault),
+            Event::Gone(seat, generation) => self.link_gone(seat, generation),
+            Event::GhostGone(tenant) => self.service.accounts[tenant].counted -= 1,
+            Event::Idle(seat, generation) => self.idle(seat, generation),
+            Event::Speak(seat) => self.speak(seat),
+            Event::Chunk { seat, req_id, left, end } => self.chunk(seat, req_id, left, end),
+            Event::Interrupt(seat, req_id) => self.interrupt(seat, &req_id),
+            Event::Frame { seat, generation, req_id, end } => self.frame(seat, generation, &req_id, end),
+            Event::RequestFails { seat, generation, req_id } => {
+                self.request_fails(seat, generation, &req_id);
+            }
+            Event::Script(script) => self.act(script),
+        }
+    }
+
+    fn tell_fleet(&mut self, input: FleetInput) {
+        if let Err(what) = self.watch.before(&input, &self.seats) {
+            self.breach(&what);
+        }
+        let effects = self.fleet.handle(input, self.now);
+        for effect in effects {
+            let asked = if let FleetEffect::Grant { session } = &effect {
+                Some(self.seats[number(session)].asked.1)
+            } else {
+                None
+            };
+            if let Err(what) = self.watch.effect(&effect, asked, &self.seats, self.now) {
+                self.breach(&what);
+            }
+            self.carry_out(effect);
+        }
+        if let Err(what) = self.watch.after(&self.fleet, self.now) {
+            self.breach(&what);
+        }
+        if let Some(at) = self.fleet.next_timeout()
+            && self.fleet_tick_at.is_none_or(|earlier| at < earlier)
+        {
+            self.fleet_tick_at = Some(at);
+            self.at(at, Event::FleetDue);
+        }
+    }
+
+    fn carry_out(&mut self, effect: FleetEffect) {
+        let (session, input) = match effect {
+            FleetEffect::Grant { session } => {
+                let generation = self.seats[number(&session)].asked.0;
+                (session, Input::Granted(generation))
+            }
+            FleetEffect::Suspended { session, code } => {
+                let generation = self.seats[number(&session)].asked.0;
+                (session, Input::Suspended(generation, code))
+            }
+            FleetEffect::Probe { session } => (session, Input::Probe),
+            FleetEffect::Release { session } => (session, Input::Release),
+            FleetEffect::BreakerChanged { .. } => {
+                self.tally.breaker_changes += 1;
+                return;
+            }
+            FleetEffect::TenantSuspended { .. } => {
+                self.tally.suspensions += 1;
+                return;
+            }
+            FleetEffect::TenantReleased { .. } | FleetEffect::GrantExpired { .. } => return,
+        };
+        let seat = number(&session);
+        let at = (self.now + self.rng.between(0, 30)).max(self.seats[seat].from_fleet_at);
+        self.seats[seat].from_fleet_at = at;
+        self.at(at, Event::ToSession(seat, input));
+    }
+
+    fn send(&mut self, seat: usize, event: Event) {
+        let at = (self.now + self.rng.between(0, 30)).max(self.seats[seat].to_fleet_at);
+        self.seats[seat].to_fleet_at = at;
+        self.at(at, event);
+    }
+
+    /// Gives a session an input, carries its effects out, and checks it.
+    pub(crate) fn give(&mut self, seat: usize, input: Input) {
+        let random = self.rng.unit();
+        let before = self.seats[seat].machine.state().name();
+        let told = input.clone();
+        self.seats[seat].machine.handle(input, self.now, random);
+        self.note_pardon(seat, before, &told);
+        let mut error = None;
+        while let Some(effect) = self.seats[seat].machine.next_effect() {
+            self.check_effect(seat, before, &told, &effect, &mut error);
+            self.tally.effect(&effect);
+            self.effect(seat, effect);
+        }
+        self.settle_down(seat);
+    }
+
+    /// What follows every step of a session: audio flows, timers are set, everything is checked.
+    pub(crate) fn settle_down(&mut self, seat: usize) {
+        self.pump(seat);
+        self.collect_outcomes(seat);
+        let it = &mut self.seats[seat];
+        let name = it.machine.state().name();
+        if name != it.state {
+            (it.state, it.state_since) = (name, self.now);
+        }
+        let due = it.machine.next_timeout().filter(|at| it.tick_at.is_none_or(|earlier| *at < earlier));
+        if let Some(at) = due {
+            let at = at.max(self.now);
+            it.tick_at = Some(at);
+            self.at(at, Event::SessionDue(seat));
+        }
+        let it = &mut self.seats[seat];
+        let due = it.ledger.next_timeout().filter(|at| it.ledger_tick_at.is_none_or(|earlier| *at < earlier));
+        if let Some(at) = due {
+            let at = at.max(self.now);
+            it.ledger_tick_at = Some(at);
+            self.at(at, Event::LedgerDue(seat));
+        }
+        self.check_seat(seat);
+    }
+
+    fn effect(&mut self, seat: usize, effect: Effect) {
+        let (session, tenant) = (self.seats[seat].id.clone(), self.seats[seat].tenant_id.clone());
+        match effect {
+            Effect::Ask { generation, pass } => self.send(seat, Event::Ask(seat, generation, pass)),
+            Effect::Withdraw => self.send(seat, Event::ToFleet(FleetInput::Withdraw { session })),
+            Effect::Settled(error) => {
+                let retry_after = error.as_ref().and_then(|error| error.retry_after);
+                let outcome = attempt_outcome(error.as_deref());
+                self.send(seat, Event::ToFleet(FleetInput::Settled { session, outcome, retry_after }));
+            }
+            Effect::Connect(generation) => self.connect(seat, generation),
+            Effect::Close(generation) => self.close(seat, generation),
+            Effect::Parked(hold) => {
+                let cause = park_cause(&hold);
+                self.send(seat, Event::ToFleet(FleetInput::Parked { session, tenant, cause }));
+            }
+            Effect::Unparked => self.send(seat, Event::ToFleet(FleetInput::Left { session })),
+            Effect::SlotFreed => self.send(seat, Event::ToFleet(FleetInput::SlotFreed { tenant })),
+            Effect::EndRequests(which) => self.end_requests(seat, which),
+            Effect::Count(_) => {}
+        }
+    }
+
+    fn connect(&mut self, seat: usize, generation: Generation) {
+        if self.seats[seat].link.is_some() {
+            self.breach_at(seat, &format!("a second connection: {generation:?}"));
+        }
+        self.seats[seat].link =
+            Some(Link { generation, established: false, closing: None, heard_at: self.now });
+        self.seats[seat].attempts += 1;
+        self.tally.attempts += 1;
+        if let Err(what) = self.watch.attempt(self.now) {
+            self.breach(&what);
+        }
+        let latency = self.service.latency(&mut self.rng);
+        self.after(latency, Event::AttemptEnds(seat, generation));
+    }
+
+    fn close(&mut self, seat: usize, generation: Generation) {
+        let now = self.now;
+        match &mut self.seats[seat].link {
+            Some(link) if link.generation == generation && link.closing.is_none() => {
+                link.closing = Some(now);
+            }
+            Some(_) | None => self.breach_at(seat, &format!("closes what it does not have: {generation:?}")),
+        }
+        let span = self.rng.between(0, 1000);
+        self.after(span, Event::Gone(seat, generation));
+    }
+
+    fn attempt_ends(&mut self, seat: usize, generation: Generation) {
+        let Some(link) = self.seats[seat].link.filter(|link| link.generation == generation) else { return };
+        let tenant = self.seats[seat].tenant;
+        let answer = self.service.answer(tenant, self.seats[seat].misconfigured, &mut self.rng);
+        match answer {
+            Err(error) => {
+                self.drop_link(seat, false);
+                self.give(seat, Input::Broke { generation, error });
+            }
+            Ok(()) => {
+                self.service.accounts[tenant].counted += 1;
+                let mut link = link;
+                link.established = true;
+                link.heard_at = self.now;
+                self.seats[seat].link = Some(link);
+                self.plan_its_end(seat, generation);
+                let connection_id = format!("conn-{seat}-{}", generation.0);
+                self.give(seat, Input::Connected { generation, connection_id, capabilities: vec![] });
+            }
+        }
+    }
+
+    /// Takes the link away; with `ghost` the service has not noticed.
+    fn drop_link(&mut self, seat: usize, ghost: bool) {
+        let Some(link) = self.seats[seat].link.take() else { return };
+        if !link.established {
+            return;
+        }
+        let tenant = self.seats[seat].tenant;
+        if ghost {
+            let span = self.rng.between(GHOST_MS.0, GHOST_MS.1);
+            self.after(span, Event::GhostGone(tenant));
+        } else {
+            self.service.accounts[tenant].counted -= 1;
+        }
+    }
+
+    pub(crate) fn link_breaks(&mut self, seat: usize, generation: Generation, fault: Fault) {
+        if !self.seats[seat].link.is_some_and(|link| link.generation == generation && link.established) {
+            return;
+        }
+        let (code, close_code, ghost) = match fault {
+            Fault::Told(code, close_code) => (code, close_code, false),
+            Fault::HalfOpen => (ErrorCode::ConnectionClosed, Some(1006), self.rng.chance(0.5)),
+            Fault::Crash => (ErrorCode::Unknown, None, true),
+        };
+        let mut error = service::error(code, Phase::WebsocketRuntime, "the connection ends");
+        error.close_code = close_code;
+        let error = Arc::new(error);
+        self.drop_link(seat, ghost);
+        self.tally.breaks += 1;
+        match fault {
+            Fault::Crash => self.give(seat, Input::Crashed(error)),
+            Fault::Told(..) | Fault::HalfOpen => self.give(seat, Input::Broke { generation, error }),
+        }
+    }
+
+    fn link_gone(&mut self, seat: usize, generation: Generation) {
+        if self.seats[seat].link.is_none_or(|link| link.generation != generation) {
+            return;
+        }
+        // One close in ten is never acknowledged.
+        let broke = self.mischief && self.rng.chance(0.1);
+        self.drop_link(seat, broke);
+        if broke {
+            let mut error =
+                service::error(ErrorCode::ConnectionClosed, Phase::WebsocketRuntime, "no acknowledgement");
+            error.close_code = Some(1006);
+            self.give(seat, Input::Broke { generation, error: Arc::new(error) });
+        } else {
+            self.give(seat, Input::Closed(generation));
+        }
+    }
+
+    pub(crate) fn tenant_id(&self, tenant: usize) -> TenantId {
+        TenantId::from(format!("tenant_{tenant}"))
+    }
+
+    /// How many sessions are in each state.
+    pub(crate) fn states(&self) -> BTreeMap<&'static str, usize> {
+        let mut states = BTreeMap::new();
+        for &seat in &self.current {
+            *states.entry(self.seats[seat].machine.state().name().as_str()).or_default() += 1;
+        }
+        states
+    }
+}
+
+fn attempt_outcome(error: Option<&SessionError>) -> AttemptOutcome {
+    error.map_or(AttemptOutcome::Confirmed, |error| AttemptOutcome::Refused {
+        code: error.code,
+        key_refused: error.is_api_key_refused(),
+        health: error.speaks_of_health(),
+    })
+}
+
+fn park_cause(hold: &Hold) -> ParkCause {
+    match hold {
+        Hold::Error(code @ (ErrorCode::BillingRequired | ErrorCode::CreditsExhausted)) => {
+            ParkCause::Billing(*code)
+        }
+        Hold::Error(ErrorCode::ConcurrencyLimit) => ParkCause::Concurrency,
+        Hold::Error(_) => ParkCause::Duration,
+        Hold::KeyRefused => ParkCause::KeyRefused,
+        Hold::Suspension(_) => ParkCause::Suspension,
+        Hold::Operator => ParkCause::Operator,
+    }
+}
