@@ -58,11 +58,12 @@ impl World {
     pub(crate) fn check_effect(
         &mut self,
         seat: usize,
-        before: StateName,
+        state: &State,
         input: &Input,
         effect: &Effect,
         error: &mut Option<Arc<SessionError>>,
     ) {
+        let before = state.name();
         let resting =
             matches!(before, StateName::Parked | StateName::Failed | StateName::Dormant | StateName::Stopped);
         match effect {
@@ -83,7 +84,9 @@ impl World {
                         | Input::Unpark
                         | Input::Respec
                 );
-                if resting && !woken {
+                let held = *state == State::Parked(Hold::Operator)
+                    && !matches!(input, Input::Restart | Input::Unpark);
+                if held || (resting && !woken) {
                     self.breach_at(seat, &format!("{before:?} asks by {input:?}"));
                 }
             }
@@ -171,6 +174,10 @@ impl World {
         if it.ledger.open_count() != it.requests.len() {
             let (open, told) = (it.ledger.open_count(), it.requests.len());
             self.breach_at(seat, &format!("{open} requests are open and {told} clients wait"));
+        }
+        let running = it.state == StateName::Running;
+        if !running && it.requests.values().any(|request| request.sent > 0) {
+            self.breach_at(seat, "a request waits for an answer on a connection that has ended");
         }
         let refuses = matches!(it.state, StateName::Parked | StateName::Failed | StateName::Stopped);
         if refuses && it.ledger.open_count() > 0 {

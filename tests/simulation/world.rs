@@ -337,13 +337,13 @@ impl World {
     /// Gives a session an input, carries its effects out, and checks it.
     pub(crate) fn give(&mut self, seat: usize, input: Input) {
         let random = self.rng.unit();
-        let before = self.seats[seat].machine.state().name();
+        let before = self.seats[seat].machine.state().clone();
         let told = input.clone();
         self.seats[seat].machine.handle(input, self.now, random);
-        self.note_pardon(seat, before, &told);
+        self.note_pardon(seat, before.name(), &told);
         let mut error = None;
         while let Some(effect) = self.seats[seat].machine.next_effect() {
-            self.check_effect(seat, before, &told, &effect, &mut error);
+            self.check_effect(seat, &before, &told, &effect, &mut error);
             self.tally.effect(&effect);
             self.effect(seat, effect);
         }
@@ -450,6 +450,9 @@ impl World {
     /// Takes the link away; with `ghost` the service has not noticed.
     fn drop_link(&mut self, seat: usize, ghost: bool) {
         let Some(link) = self.seats[seat].link.take() else { return };
+        if self.mischief && self.rng.chance(0.03) {
+            self.send_late(seat, link.generation);
+        }
         if !link.established {
             return;
         }
@@ -460,6 +463,21 @@ impl World {
         } else {
             self.service.accounts[tenant].counted -= 1;
         }
+    }
+
+    /// Something comes from a connection after its end.
+    fn send_late(&mut self, seat: usize, generation: Generation) {
+        let input = match self.rng.below(4) {
+            0 => Input::Closed(generation),
+            1 => Input::Granted(generation),
+            2 => Input::Connected { generation, connection_id: "late".into(), capabilities: vec![] },
+            _ => {
+                let error = service::error(ErrorCode::AvatarNotFound, Phase::WebsocketRuntime, "late");
+                Input::Broke { generation, error: Arc::new(error) }
+            }
+        };
+        let span = self.rng.between(1, 5000);
+        self.after(span, Event::ToSession(seat, input));
     }
 
     pub(crate) fn link_breaks(&mut self, seat: usize, generation: Generation, fault: Fault) {

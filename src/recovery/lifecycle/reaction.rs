@@ -15,6 +15,9 @@ const STRIKES: u32 = 3;
 /// notice the loss first, and keep-alives of 30 to 60 s are usual.
 const GHOST: Duration = Duration::from_secs(90);
 
+/// The longest `Retry-After` that a session believes: a mistaken one of days must not keep it away for days.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
 /// What follows from an error, once policy and history were asked.
 enum Reaction {
     /// Wait, then try again.
@@ -75,6 +78,7 @@ impl Lifecycle {
                 | State::Failed
                 | State::Stopped { .. } => {
                     self.note(error, now);
+                    self.note_ghost(error, now);
                     self.handle(super::Input::Closed(generation), now, random);
                 }
             },
@@ -190,7 +194,7 @@ impl Lifecycle {
             return;
         }
         let backoff = self.config.backoff.delay(self.streak.attempts, random);
-        let delay = backoff.max(error.retry_after.unwrap_or_default());
+        let delay = backoff.max(error.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX));
         self.streak.attempts = self.streak.attempts.saturating_add(1);
         self.count_restart(error);
         self.state = State::BackingOff(BackingOff::Until(now + delay));

@@ -97,8 +97,8 @@ fn running_for_stable_after_forgets_the_attempts_and_a_moment_less_does_not() {
 }
 
 #[test]
-fn retry_after_prolongs_a_backoff_and_never_shortens_it() {
-    for (asked, waits) in [(20_000, 20_000), (1, 250)] {
+fn retry_after_prolongs_a_backoff_never_shortens_it_and_is_not_believed_beyond_a_bound() {
+    for (asked, waits) in [(20_000, 20_000), (1, 250), (86_400_000, 300_000)] {
         let mut rig = Rig::connecting();
         let mut error = Arc::unwrap_or_clone(error(ErrorCode::UpstreamError, Phase::WebsocketConnect));
         error.retry_after = Some(Duration::from_millis(asked));
@@ -195,14 +195,21 @@ fn a_ghost_fails_nobody_however_quickly_the_jitter_comes_round() {
 }
 
 #[test]
-fn a_connection_that_we_closed_and_that_broke_instead_leaves_a_ghost_too() {
-    let mut rig = Rig::running();
-    rig.give(Input::Restart);
-    let generation = Generation(1);
-    rig.give(Input::Broke { generation, error: error(ErrorCode::ConnectionClosed, Phase::WebsocketRuntime) });
-    rig.attempts_again();
-    rig.breaks(&error(ErrorCode::ConcurrencyLimit, Phase::WebsocketConnect));
-    assert_eq!(rig.name(), StateName::BackingOff);
+fn a_connection_that_we_closed_and_that_ended_otherwise_leaves_a_ghost_too() {
+    let lost = error(ErrorCode::ConnectionClosed, Phase::WebsocketRuntime);
+    let ends = [
+        (Input::Broke { generation: Generation(1), error: Arc::clone(&lost) }, StateName::BackingOff),
+        (Input::Crashed(lost), StateName::BackingOff),
+        (Input::Closed(Generation(1)), StateName::Parked),
+    ];
+    for (end, state) in ends {
+        let mut rig = Rig::running();
+        rig.give(Input::Restart);
+        rig.give(end);
+        rig.attempts_again();
+        rig.breaks(&error(ErrorCode::ConcurrencyLimit, Phase::WebsocketConnect));
+        assert_eq!(rig.name(), state);
+    }
 }
 
 #[test]
