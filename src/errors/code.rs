@@ -213,4 +213,26 @@ mod tests {
             ErrorCode::ALL.map(|code| (code.as_str(), code.default_action())).to_vec()
         );
     }
+
+    #[test]
+    fn each_code_has_its_runbook_and_it_says_who_must_act_and_what_is_done() {
+        let runbooks = include_str!("../../dashboards/runbooks.md");
+        assert_eq!(runbooks.matches("\n## ").count(), ErrorCode::ALL.len());
+        for code in ErrorCode::ALL {
+            let opening = format!("<a id=\"{code}\"></a>\n## {code}\n");
+            let (_, rest) = runbooks.split_once(&opening).unwrap_or_else(|| panic!("no section {opening}"));
+            let section = rest.split("<a id=").next().unwrap();
+            let acts = format!(
+                "**Must act:** {}. **Default action:** `{}`.",
+                code.must_act().as_str(),
+                code.default_action()
+            );
+            for part in ["**Means:**", &acts, "**Look at:**", "**Do:**", "**Over when:**"] {
+                assert!(section.contains(part), "{code}: {part}");
+            }
+            assert!(section.contains(&format!("/v1/sessions?code={code}\"")), "{code}");
+            assert!(section.contains(&format!("{{code=\"{code}\"}}")), "{code}: no metric query");
+            assert!(code.docs_url().ends_with(&format!("#{code}")));
+        }
+    }
 }

@@ -77,4 +77,37 @@ impl Evidence {
             close_reason: None,
         }
     }
+
+    /// The same evidence with `observed` as its other fields suggest it, for failures that somebody tells of
+    /// instead of having seen them: a typed command line, a line of a log, a test.
+    ///
+    /// Nothing but a phase is no usable answer before the upgrade and a socket that ended after it; a code,
+    /// title or detail after the upgrade is a `ServerError`; a token answer of 200 that says nothing is one
+    /// without a token.
+    #[must_use]
+    pub fn presumed(mut self) -> Self {
+        let speaks =
+            self.server_code.is_some() || self.server_title.is_some() || self.server_detail.is_some();
+        let closed = self.close_code.is_some() || self.close_reason.is_some();
+        self.observed = match self.phase {
+            Phase::SessionToken if self.http_status == Some(200) && !speaks && !closed => Observed::Violation,
+            Phase::SessionToken | Phase::WebsocketConnect => {
+                if speaks || closed || self.http_status.is_some() {
+                    Observed::Answer
+                } else {
+                    Observed::NoAnswer
+                }
+            }
+            Phase::WebsocketHandshake | Phase::WebsocketSend | Phase::WebsocketRuntime => {
+                if speaks {
+                    Observed::ServerError
+                } else if self.close_code.is_some() || self.http_status.is_some() {
+                    Observed::Answer
+                } else {
+                    Observed::SocketEnded
+                }
+            }
+        };
+        self
+    }
 }

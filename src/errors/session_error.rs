@@ -9,7 +9,7 @@ use super::{ErrorCode, Evidence, Phase, classify};
 /// An error of a session: its stable code, and what was known about it.
 ///
 /// Texts come from the service and are bounded by whoever read them from the wire; secrets are removed
-/// before they get here (see `upstream::redact`).
+/// before they get here (see [`redact`](super::redact())).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SessionError {
     /// The stable code.
