@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use actix_http::ws::{CloseCode, CloseReason};
 
-use super::report::{Reporter, clip};
+use super::report::Reporter;
 use crate::{
-    errors::{Evidence, Observed, Phase, SessionError},
+    errors::{Evidence, Observed, Phase, SessionError, clip},
     wire::proto,
 };
 

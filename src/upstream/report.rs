@@ -1,21 +1,15 @@
 //! From what was seen to a [`SessionError`], with the session's secrets removed.
 
-use std::collections::BTreeSet;
-
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Target, endpoint};
+use super::{Target, answer::Body};
 use crate::{
-    errors::{Egress, Evidence, Observed, Phase, SessionError},
+    errors::{
+        Egress, Evidence, MAX_FIELD_BYTES, MAX_RAW_BODY_BYTES, Observed, Phase, SessionError, clip,
+        parse_error_body, redact,
+    },
     wire::{self, Data, proto},
 };
-
-/// The most that is kept of one text of the service, in bytes: enough for every known text, and too little for
-/// a proxy's error page to fill the logs.
-const MAX_TEXT_BYTES: usize = 512;
-
-/// The most that is kept of a raw body, in bytes.
-const MAX_RAW_BODY_BYTES: usize = 2048;
 
 /// Makes the errors of one attempt and of the connection that comes of it.
 pub(super) struct Reporter {
@@ -91,23 +85,42 @@ impl Reporter {
 
     /// `text` without secrets, bounded.
     pub(super) fn clean(&self, text: &str) -> String {
-        clip(&redact(text, &self.secrets), MAX_TEXT_BYTES).to_owned()
+        clip(&self.redacted(text), MAX_FIELD_BYTES).to_owned()
     }
 
-    /// A raw body without secrets, bounded; `None` where there is none. Of a body that was `cut` the end is
-    /// left out: half a secret is not recognised.
-    pub(super) fn raw_body(&self, body: &str, cut: bool) -> Option<String> {
+    /// The error of an HTTP answer that is none of success: its status, what its body says, the raw body.
+    pub(super) fn refusal(&self, phase: Phase, status: u16, body: &Body, message: &str) -> SessionError {
+        let said = body.text();
+        let mut evidence = self.evidence(phase, Observed::Answer).with_http_answer(status, &said);
+        if phase != Phase::SessionToken {
+            // Only a token answer has its status inside: of an upgrade the one on the outside counts.
+            evidence.http_status = Some(status);
+        }
+        let counted = evidence.http_status.unwrap_or(status);
+        let mut error = self.error(evidence, format!("{message} HTTP {counted}"));
+        // The code is from what was said. The texts are from what may be shown: a text is cut to its bound as it
+        // is read, and half a secret at the cut would not be recognised.
+        let shown = self.without_secrets(&said, body.is_cut());
+        let facts = parse_error_body(status, &shown);
+        error.server_code = facts.code.map(|text| self.clean(&text));
+        error.server_title = facts.title.map(|text| self.clean(&text));
+        error.server_detail = facts.detail.map(|text| self.clean(&text));
+        error.raw_body = (!shown.is_empty()).then(|| clip(&shown, MAX_RAW_BODY_BYTES).to_owned());
+        error
+    }
+
+    /// A body without secrets; of one that was `cut` the end is left out, since half a secret may stand there.
+    fn without_secrets(&self, body: &str, is_cut: bool) -> String {
         let longest =
             self.secrets.iter().map(|secret| secret.expose_secret().len()).max().unwrap_or_default();
-        let whole = if cut { clip(body, body.len().saturating_sub(longest)) } else { body };
-        let text = redact(whole.trim(), &self.secrets);
-        (!text.is_empty()).then(|| clip(&text, MAX_RAW_BODY_BYTES).to_owned())
+        let whole = if is_cut { clip(body, body.len().saturating_sub(longest)) } else { body };
+        self.redacted(whole.trim())
     }
-}
 
-/// The beginning of `text`, at most `max_bytes` long, cut between characters.
-pub(super) fn clip(text: &str, max_bytes: usize) -> &str {
-    &text[..text.floor_char_boundary(max_bytes)]
+    fn redacted(&self, text: &str) -> String {
+        let secrets: Vec<&str> = self.secrets.iter().map(SecretString::expose_secret).collect();
+        redact(text, &secrets)
+    }
 }
 
 fn egress_secrets(configure: &proto::ClientConfigureSession) -> Vec<SecretString> {
@@ -119,21 +132,10 @@ fn egress_secrets(configure: &proto::ClientConfigureSession) -> Vec<SecretString
     livekit.chain(agora).map(SecretString::from).collect()
 }
 
-/// `text` with each secret replaced, in clear and as a query value.
-fn redact(text: &str, secrets: &[SecretString]) -> String {
-    let mut forms = BTreeSet::new();
-    for secret in secrets.iter().map(SecretString::expose_secret).filter(|secret| !secret.is_empty()) {
-        // The longest first: a secret may be a part of another.
-        forms.insert((std::cmp::Reverse(secret.len()), secret.to_owned()));
-        let encoded = endpoint::encoded(secret);
-        forms.insert((std::cmp::Reverse(encoded.len()), encoded));
-    }
-    forms.iter().fold(text.to_owned(), |text, (_, secret)| text.replace(secret, "[redacted]"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::answer::BodyEnd;
 
     fn target() -> Target {
         let configure = proto::ClientConfigureSession {
@@ -164,8 +166,7 @@ mod tests {
         evidence.server_title = Some(all.into());
         evidence.server_detail = Some(all.into());
         evidence.close_reason = Some(all.into());
-        let mut error = reporter.error(evidence, all);
-        error.raw_body = reporter.raw_body(all, false);
+        let error = reporter.error(evidence, all);
         let r = "[redacted]";
         let expected = format!("{r} {r} {r} {r} {r} {r} end");
         for text in [
@@ -174,25 +175,50 @@ mod tests {
             error.server_title,
             error.server_detail,
             error.close_reason,
-            error.raw_body,
         ] {
             assert_eq!(text.as_deref(), Some(expected.as_str()));
         }
+        let error = refusal(&reporter, all, BodyEnd::Complete);
+        assert_eq!(error.server_detail.as_deref(), Some(expected.as_str()));
+        assert_eq!(error.raw_body.as_deref(), Some(expected.as_str()));
+    }
+
+    fn refusal(reporter: &Reporter, body: &str, end: BodyEnd) -> SessionError {
+        let body = Body { bytes: bytes::Bytes::copy_from_slice(body.as_bytes()), end };
+        reporter.refusal(Phase::WebsocketConnect, 400, &body, "refused with")
     }
 
     #[test]
-    fn half_a_secret_at_the_cut_of_a_body_is_left_out() {
+    fn half_a_secret_at_a_cut_is_left_out() {
         let reporter = Reporter::new(&target()).unwrap();
-        let kept = reporter.raw_body("plain text, then lk-secr", true).unwrap();
-        assert!("plain text, then".starts_with(&kept), "{kept}");
+        let error = refusal(&reporter, "plain text, then lk-secr", BodyEnd::TooLong);
+        assert_eq!(error.raw_body.as_deref(), Some("plain text, the"));
+        // A field is cut to its bound: the secret stands across it.
+        let detail = format!("{}lk-secret", "x".repeat(MAX_FIELD_BYTES - 4));
+        let error = refusal(&reporter, &format!(r#"{{"message":"{detail}"}}"#), BodyEnd::Complete);
+        assert!(error.server_detail.as_deref().is_some_and(|text| text.ends_with("x[red")), "{error:?}");
     }
 
     #[test]
     fn texts_are_bounded() {
         let reporter = Reporter::new(&target()).unwrap();
         let long = "ü".repeat(5000);
-        assert_eq!(reporter.clean(&long).len(), MAX_TEXT_BYTES);
-        assert_eq!(reporter.raw_body(&long, false).map(|text| text.len()), Some(MAX_RAW_BODY_BYTES));
+        assert_eq!(reporter.clean(&long).len(), MAX_FIELD_BYTES);
+        let error = refusal(&reporter, &long, BodyEnd::Complete);
+        assert_eq!(error.server_detail.map(|text| text.len()), Some(MAX_FIELD_BYTES));
+        assert_eq!(error.raw_body.map(|text| text.len()), Some(MAX_RAW_BODY_BYTES));
+    }
+
+    #[test]
+    fn a_status_inside_counts_for_the_token_answer_only() {
+        let reporter = Reporter::new(&target()).unwrap();
+        let body = Body {
+            bytes: bytes::Bytes::from_static(br#"{"errors":[{"status":402}]}"#),
+            end: BodyEnd::Complete,
+        };
+        let status = |phase| reporter.refusal(phase, 200, &body, "refused with").http_status;
+        assert_eq!(status(Phase::SessionToken), Some(402));
+        assert_eq!(status(Phase::WebsocketConnect), Some(200));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{
     endpoint,
     report::Reporter,
 };
-use crate::errors::{Observed, Phase, SessionError};
+use crate::errors::{Phase, SessionError, parse_error_body};
 
 const PHASE: Phase = Phase::SessionToken;
 
@@ -88,7 +88,7 @@ fn read_token(
     if let Some(token) = token {
         reporter.learn(SecretString::from(token));
     }
-    if answer::has_errors(&parsed) {
+    if parse_error_body(status, &body.text()).has_errors() {
         return Err(Box::new(refused(reporter, status, headers, body)));
     }
     // No raw body is kept of these: a token under another name is still a token.
@@ -106,11 +106,7 @@ fn read_token(
 }
 
 fn refused(reporter: &Reporter, status: u16, headers: &HeaderMap, body: &Body) -> SessionError {
-    let text = body.text();
-    let evidence = answer::read_error(reporter.evidence(PHASE, Observed::Answer), status, &text);
-    let counted = evidence.http_status.unwrap_or(status);
-    let mut error = reporter.error(evidence, format!("the token call was refused with HTTP {counted}"));
-    error.raw_body = reporter.raw_body(&text, body.is_cut());
+    let mut error = reporter.refusal(PHASE, status, body, "the token call was refused with");
     error.retry_after = answer::retry_after(headers, SystemTime::now());
     error
 }

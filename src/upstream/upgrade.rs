@@ -8,10 +8,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 
 use super::{
-    Auth, Target, UpstreamConfig, answer, connector::RefusedUpgrade, endpoint, report::Reporter,
-    transport::Transport,
+    Auth, Target, UpstreamConfig, connector::RefusedUpgrade, endpoint, report::Reporter, transport::Transport,
 };
-use crate::errors::{Observed, Phase, SessionError};
+use crate::errors::{Phase, SessionError};
 
 const PHASE: Phase = Phase::WebsocketConnect;
 
@@ -70,12 +69,7 @@ fn failed(error: WsClientError, reporter: &Reporter) -> SessionError {
 }
 
 fn refused(refusal: &RefusedUpgrade, reporter: &Reporter) -> SessionError {
-    let text = refusal.body.text();
-    let mut evidence = answer::read_error(reporter.evidence(PHASE, Observed::Answer), refusal.status, &text);
-    // Only a token answer has its status inside: of an upgrade the one on the outside counts.
-    evidence.http_status = Some(refusal.status);
-    let mut error = reporter.error(evidence, refusal.to_string());
-    error.raw_body = reporter.raw_body(&text, refusal.body.is_cut());
+    let mut error = reporter.refusal(PHASE, refusal.status, &refusal.body, "the upgrade was answered with");
     error.retry_after = refusal.retry_after;
     error
 }
