@@ -156,8 +156,6 @@ fn recovery_config(config: &Config, policy: crate::recovery::Policy) -> Recovery
 fn upstream_config(config: &Config) -> UpstreamConfig {
     let upstream = &config.upstream;
     UpstreamConfig {
-        console_url: upstream.console_url.clone(),
-        ingress_url: upstream.ingress_url.clone(),
         auth: match upstream.auth {
             UpstreamAuth::Header => Auth::Header,
             UpstreamAuth::Query => Auth::Query,
@@ -171,6 +169,7 @@ fn upstream_config(config: &Config) -> UpstreamConfig {
         max_message_bytes: upstream.max_message_bytes,
         ping_every: upstream.ping,
         half_open_after: upstream.half_open,
+        ..UpstreamConfig::new(upstream.console_url.clone(), upstream.ingress_url.clone())
     }
 }
 

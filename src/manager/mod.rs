@@ -161,7 +161,7 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         let (upstream, metrics) = (Arc::clone(&upstream), Arc::clone(&metrics));
         let fleet = address.clone().recipient();
         shards.push(Shard::start_in_arbiter(&arbiter.handle(), move |_ctx| Shard {
-            client: upstream::Client::new(&upstream),
+            client: upstream::Client::new(upstream),
             clock,
             metrics,
             fleet,

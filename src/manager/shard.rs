@@ -11,6 +11,7 @@ use crate::{
     session::{self, Clock, FleetNotice, OutboxGauge, SessionContext, SessionEntry},
     telemetry::Metrics,
     upstream,
+    wire::{self, Data},
 };
 
 /// The actor that starts sessions on its thread. They share its client of the service.
@@ -45,7 +46,7 @@ impl Handler<StartSession> for Shard {
                 app_id: tenant.tenant.app_id.clone(),
                 api_key: tenant.tenant.upstream_api_key.clone(),
                 avatar_id: entry.spec.avatar_id.clone(),
-                configure: entry.spec.configure_message(),
+                configure: wire::encode(Data::ClientConfigureSession(entry.spec.configure_message())),
                 egress: entry.spec.egress_kind(),
             },
             entry,

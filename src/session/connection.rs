@@ -7,6 +7,7 @@
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use actix::Addr;
+use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::{SessionContext, actor::SessionActor, messages::LinkNews, state::Session};
@@ -15,7 +16,7 @@ use crate::{
     outbox::{FrameFate, InterruptFate, Outcome, Record},
     recovery::Generation,
     telemetry::{Direction, OpenConnection},
-    upstream::{Opened, Socket, SocketEvent, Timings},
+    upstream::{Opened, SendRefused, Socket, SocketEvent, Timings},
     wire::{Data, proto::server_playback_state::State as Playback},
 };
 
@@ -80,7 +81,7 @@ impl Connection {
                 () = self.wake.notified() => {}
                 _ = bill.tick() => connected.count_time(),
                 event = socket.next(&self.context.recovery.policy) => match event {
-                    SocketEvent::Frame { data, bytes } => self.frame(data, bytes),
+                    SocketEvent::Frame { data, bytes } => self.frame(data, &bytes),
                     SocketEvent::Room => {}
                     SocketEvent::RequestFailed(error) => self.request_failed(error),
                     SocketEvent::Ended(error) => return Ending::Broke(Box::new(error)),
@@ -93,13 +94,22 @@ impl Connection {
     fn pump(&self, socket: &mut Socket) -> Result<(), SessionError> {
         while socket.has_room() {
             let Some(message) = self.session.borrow_mut().next_message(self.generation) else { break };
-            self.context.metrics.traffic(Direction::Up).message(message.len());
-            socket.send(message)?;
+            let bytes = message.len();
+            socket.send(message).map_err(|refused| self.unsendable(&refused))?;
+            self.context.metrics.traffic(Direction::Up).message(bytes);
         }
         Ok(())
     }
 
-    fn frame(&self, data: Data, message: bytes::Bytes) {
+    /// A socket that has room takes every message of ours: pieces of audio are far below its bound. Should it
+    /// not, the connection is given up, and the requests on it fail by name.
+    fn unsendable(&self, refused: &SendRefused) -> SessionError {
+        let egress = self.context.target.egress;
+        let evidence = Evidence::new(Phase::WebsocketSend, Observed::SocketEnded, egress);
+        SessionError::classified(evidence, format!("a message could not be sent: {refused}"))
+    }
+
+    fn frame(&self, data: Data, message: &Bytes) {
         self.context.metrics.traffic(Direction::Down).message(message.len());
         let now = self.context.clock.now();
         let mut session = self.session.borrow_mut();

@@ -104,7 +104,7 @@ impl Session {
     }
 
     /// Notes a frame, and keeps it for whoever wants it.
-    pub(super) fn frame(&mut self, req_id: &str, end: bool, message: Bytes, now: Moment) -> FrameFate {
+    pub(super) fn frame(&mut self, req_id: &str, end: bool, message: &Bytes, now: Moment) -> FrameFate {
         if let Some(watcher) = self.watchers.get_mut(req_id) {
             watcher.collect(message);
         }
@@ -128,13 +128,14 @@ impl Session {
 }
 
 impl Watcher {
-    fn collect(&mut self, message: Bytes) {
+    fn collect(&mut self, message: &Bytes) {
         match self.wants {
             Watch::Outcome => {}
             Watch::Frames if self.bytes.saturating_add(message.len()) > MAX_COLLECTED => self.left_out += 1,
             Watch::Frames => {
                 self.bytes += message.len();
-                self.frames.push(message);
+                // A copy: the message shares the memory of the read buffer, which would be kept whole.
+                self.frames.push(Bytes::copy_from_slice(message));
             }
         }
     }

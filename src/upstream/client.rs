@@ -1,0 +1,64 @@
+//! One attempt to open a connection, step by step.
+
+use std::{
+    future::Future,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Opened, Target, Timings, UpstreamConfig, connector, handshake, report::Reporter, token, upgrade,
+};
+use crate::errors::SessionError;
+
+/// The client of one upstream, for one thread. Cheap to clone: clones share the connector.
+#[derive(Clone)]
+pub struct Client(Rc<Inner>);
+
+struct Inner {
+    config: Arc<UpstreamConfig>,
+    http: awc::Client,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Client").field(&self.0.config).finish()
+    }
+}
+
+impl Client {
+    /// A client for `config`. Make one for each thread and upstream, not one for each session.
+    pub fn new(config: Arc<UpstreamConfig>) -> Self {
+        let http = connector::http_client(&config);
+        Self(Rc::new(Inner { config, http }))
+    }
+
+    /// Makes one attempt: a fresh token, the upgrade, the handshake. `timings` is filled as far as it gets.
+    ///
+    /// Dropping the future ends the attempt and drops its socket.
+    ///
+    /// # Errors
+    ///
+    /// Whatever ended the attempt, classified, with the session's secrets removed from every text.
+    pub async fn open(&self, target: &Target, timings: &mut Timings) -> Result<Opened, SessionError> {
+        let Inner { config, http } = &*self.0;
+        let mut reporter = Reporter::new(target).map_err(|error| *error)?;
+        let token =
+            timed(&mut timings.token, token::fetch(http, config, &target.api_key, &mut reporter)).await?;
+        let transport =
+            timed(&mut timings.connect, upgrade::connect(http, config, target, &token, &reporter)).await?;
+        timed(
+            &mut timings.handshake,
+            handshake::confirm(transport, config, target.configure.clone(), reporter),
+        )
+        .await
+    }
+}
+
+async fn timed<T>(slot: &mut Option<Duration>, step: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    let result = step.await;
+    *slot = Some(started.elapsed());
+    result
+}
