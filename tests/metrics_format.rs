@@ -11,7 +11,7 @@ use std::{
 
 use greenroom::{
     errors::{ErrorCode, Phase},
-    recovery::TenantId,
+    recovery::{StateName, TenantId},
     telemetry::{BreakerLabel, Direction, Invariant, Metrics, RequestOutcome},
 };
 

@@ -122,6 +122,8 @@ impl World {
                 | ErrorCode::ConnectionFailed
                 | ErrorCode::EgressUnavailable
                 | ErrorCode::ServerError
+                // Before the session ran: dropped before its confirmation.
+                | ErrorCode::ConnectionClosed
         );
         // A limit is answered by a restart only where it is a ghost, which is nobody's fault.
         let free = code == ErrorCode::ConcurrencyLimit || (by_the_service && before != StateName::Running);

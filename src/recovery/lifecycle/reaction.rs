@@ -164,9 +164,9 @@ impl Lifecycle {
         match self.config.policy.action(code) {
             // No session of this tenant can get a token until somebody mends the key.
             Action::Renew if error.is_api_key_refused() => Reaction::Park(Hold::KeyRefused),
-            Action::Renew if self.streak.renewals == 0 => Reaction::Renew(charge(code, was_running)),
+            Action::Renew if self.streak.renewals == 0 => Reaction::Renew(charge(error, was_running)),
             Action::Renew if code == ErrorCode::SessionTokenInvalid => Reaction::Fail,
-            Action::Renew | Action::Restart => self.restart_or_fail(code, was_running),
+            Action::Renew | Action::Restart => self.restart_or_fail(error, was_running),
             // The slot that is missing is probably our own lost connection, which the service still counts.
             // How often that is asked within the ghost's time is chance, so it must not decide on failure.
             Action::Park if code == ErrorCode::ConcurrencyLimit && now < self.ghost_until => {
@@ -178,14 +178,14 @@ impl Lifecycle {
         }
     }
 
-    fn restart_or_fail(&mut self, code: ErrorCode, was_running: bool) -> Reaction {
-        if is_puzzling(code) {
+    fn restart_or_fail(&mut self, error: &SessionError, was_running: bool) -> Reaction {
+        if is_puzzling(error.code) {
             self.streak.strikes += 1;
             if self.streak.strikes > STRIKES {
                 return Reaction::Fail;
             }
         }
-        Reaction::Restart(charge(code, was_running))
+        Reaction::Restart(charge(error, was_running))
     }
 
     fn restart(&mut self, error: &SessionError, charge: Charge, now: Moment, random: f64) {
@@ -241,15 +241,17 @@ const fn is_puzzling(code: ErrorCode) -> bool {
     matches!(code, ErrorCode::ProtocolError | ErrorCode::Unknown)
 }
 
-/// What a restart after `code` costs: an attempt that ended before the session ran, for a reason that lies
-/// with the service, is free, so that an outage fails nobody.
-const fn charge(code: ErrorCode, was_running: bool) -> Charge {
-    let service_at_fault = matches!(
-        code,
-        ErrorCode::UpstreamError
-            | ErrorCode::ConnectionFailed
-            | ErrorCode::EgressUnavailable
-            | ErrorCode::ServerError
-    );
+/// What a restart after `error` costs: an attempt that ended before the session ran, for a reason that lies with
+/// the service, is free, so that an outage fails nobody. A service that drops a socket before its confirmation
+/// is such a reason too, though the code is then `connectionClosed`.
+fn charge(error: &SessionError, was_running: bool) -> Charge {
+    let service_at_fault = error.speaks_of_health()
+        || matches!(
+            error.code,
+            ErrorCode::UpstreamError
+                | ErrorCode::ConnectionFailed
+                | ErrorCode::EgressUnavailable
+                | ErrorCode::ServerError
+        );
     if service_at_fault && !was_running { Charge::Free } else { Charge::Budget }
 }
