@@ -6,15 +6,11 @@
 use std::{io, net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 
 use crate::{
-    config::{Config, UpstreamAuth},
+    config::{Config, Recovery, UpstreamAuth},
     http::{self, Listeners, ProcessLifecycle},
     manager::{self, Limits, ManagerHandle, Running, TenantRuntime},
     outbox::LedgerConfig,
-    recovery::{
-        Backoff, BudgetConfig, FleetConfig, RecoveryConfig,
-        fleet::{BreakerConfig, GateConfig},
-        lifecycle::StableAfter,
-    },
+    recovery::{FleetConfig, RecoveryConfig},
     telemetry::Metrics,
     tenants::{AdminKey, Directory},
     upstream::{Auth, Deadlines, UpstreamConfig},
@@ -144,13 +140,8 @@ fn manager_setup(config: &Config, directory: &Directory, metrics: &Arc<Metrics>)
 }
 
 fn recovery_config(config: &Config, policy: crate::recovery::Policy) -> RecoveryConfig {
-    let (backoff, budget) = (&config.recovery.backoff, &config.recovery.budget);
-    RecoveryConfig {
-        policy,
-        backoff: Backoff { initial: backoff.initial, max: backoff.max, multiplier: backoff.multiplier },
-        budget: BudgetConfig { restarts: budget.restarts, window: budget.window },
-        stable_after: StableAfter(budget.stable_after),
-    }
+    let Recovery { backoff, budget, stable_after, .. } = &config.recovery;
+    RecoveryConfig { policy, backoff: *backoff, budget: *budget, stable_after: *stable_after }
 }
 
 fn upstream_config(config: &Config) -> UpstreamConfig {
@@ -174,18 +165,10 @@ fn upstream_config(config: &Config) -> UpstreamConfig {
 }
 
 fn fleet_config(config: &Config) -> FleetConfig {
-    let (gate, breaker, deadlines) =
-        (&config.upstream.gate, &config.upstream.breaker, &config.upstream.deadlines);
+    let deadlines = &config.upstream.deadlines;
     FleetConfig {
-        gate: GateConfig { max_in_flight: gate.max_in_flight as usize, per_second: gate.per_second },
-        breaker: BreakerConfig {
-            window: breaker.window,
-            min_attempts: breaker.min_attempts,
-            failure_ratio: breaker.failure_ratio,
-            open_for: breaker.open,
-            open_max: breaker.open_max,
-            probes: breaker.probes,
-        },
+        gate: config.upstream.gate.clone(),
+        breaker: config.upstream.breaker.clone(),
         park_probe: config.recovery.park_probe,
         attempt_deadline: deadlines.token + deadlines.connect + deadlines.handshake + ATTEMPT_MARGIN,
         retry_after_max: RETRY_AFTER_MAX,

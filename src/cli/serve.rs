@@ -10,7 +10,7 @@ use super::{
     signals,
 };
 use crate::{
-    config::{self, Config},
+    config::{self, Config, LogFormat},
     telemetry,
 };
 
@@ -39,10 +39,15 @@ pub(super) fn run(args: Args) -> ExitCode {
             return ExitCode::from(EX_CONFIG);
         }
     };
-    if let Err(error) = telemetry::init_logs(config.telemetry.log_format, &config.telemetry.log_level) {
+    let format = match config.telemetry.log_format {
+        LogFormat::Text => telemetry::LogFormat::Text,
+        LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    if let Err(error) = telemetry::init_logs(format, &config.telemetry.log_level) {
         output::complain(&format!("greenroom: {error}"));
         return ExitCode::from(EX_CONFIG);
     }
+    telemetry::log_panics();
     System::new().block_on(serve(config))
 }
 

@@ -5,12 +5,16 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Backoff, Breaker, Budget, Config, Continuity, Deadlines, Defaults, Gate, LogFormat, Outbox,
-    Recovery, Server, Sessions, Store, Telemetry, Upstream, UpstreamAuth,
+    Admin, Config, Continuity, Deadlines, Defaults, LogFormat, Outbox, Recovery, Server, Sessions, Store,
+    Telemetry, Upstream, UpstreamAuth,
     reader::Section,
     tenants::{check_key, read_policy, read_tenants},
 };
-use crate::recovery::Policy;
+use crate::recovery::{
+    Backoff, BudgetConfig, Policy,
+    fleet::{BreakerConfig, GateConfig},
+    lifecycle::StableAfter,
+};
 
 const KIB: u32 = 1024;
 const MIB: u32 = 1024 * KIB;
@@ -111,25 +115,26 @@ fn read_deadlines(section: &Section<'_>) -> Deadlines {
     }
 }
 
-fn read_gate(section: &Section<'_>) -> Gate {
-    let default = Gate::default();
-    Gate {
-        max_in_flight: section.count("max_in_flight", default.max_in_flight, 1..=10_000),
+fn read_gate(section: &Section<'_>) -> GateConfig {
+    let default = GateConfig::default();
+    let max_in_flight = u32::try_from(default.max_in_flight).unwrap_or(u32::MAX);
+    GateConfig {
+        max_in_flight: section.count("max_in_flight", max_in_flight, 1..=10_000) as usize,
         per_second: section.count("per_second", default.per_second, 1..=10_000),
     }
 }
 
-fn read_breaker(section: &Section<'_>) -> Breaker {
-    let default = Breaker::default();
-    let breaker = Breaker {
+fn read_breaker(section: &Section<'_>) -> BreakerConfig {
+    let default = BreakerConfig::default();
+    let breaker = BreakerConfig {
         window: section.seconds("window_s", default.window, 1..=600),
         min_attempts: section.count("min_attempts", default.min_attempts, 1..=100_000),
         failure_ratio: section.number("failure_ratio", default.failure_ratio, 0.01..=1.0),
-        open: section.seconds("open_s", default.open, 1..=HOUR_S),
+        open_for: section.seconds("open_s", default.open_for, 1..=HOUR_S),
         open_max: section.seconds("open_max_s", default.open_max, 1..=DAY_S),
         probes: section.count("probes", default.probes, 1..=100),
     };
-    if breaker.open_max < breaker.open {
+    if breaker.open_max < breaker.open_for {
         section.mistake("open_max_s", "is less than open_s in the same section; make it at least as long");
     }
     breaker
@@ -163,9 +168,12 @@ fn read_defaults(section: &Section<'_>) -> Defaults {
 fn read_recovery(section: &Section<'_>) -> Recovery {
     let default = Recovery::default();
     let park_probe = section.seconds("park_probe_s", default.park_probe.unwrap_or_default(), 0..=7 * DAY_S);
+    let backoff = section.section("backoff", read_backoff);
+    let (budget, stable_after) = section.section("budget", read_budget);
     Recovery {
-        backoff: section.section("backoff", read_backoff),
-        budget: section.section("budget", read_budget),
+        backoff,
+        budget,
+        stable_after,
         park_probe: (park_probe > Duration::ZERO).then_some(park_probe),
         policy: section.section("policy", |section| read_policy(section, Policy::default())),
     }
@@ -184,13 +192,14 @@ fn read_backoff(section: &Section<'_>) -> Backoff {
     backoff
 }
 
-fn read_budget(section: &Section<'_>) -> Budget {
-    let default = Budget::default();
-    Budget {
+fn read_budget(section: &Section<'_>) -> (BudgetConfig, StableAfter) {
+    let default = BudgetConfig::default();
+    let budget = BudgetConfig {
         restarts: section.count("restarts", default.restarts, 0..=10_000),
         window: section.seconds("window_s", default.window, 1..=DAY_S),
-        stable_after: section.seconds("stable_after_s", default.stable_after, 1..=DAY_S),
-    }
+    };
+    let stable_after = section.seconds("stable_after_s", StableAfter::default().0, 1..=DAY_S);
+    (budget, StableAfter(stable_after))
 }
 
 fn read_outbox(section: &Section<'_>) -> Outbox {

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::errors::{Action, ErrorCode};
+use crate::{
+    errors::{Action, ErrorCode},
+    recovery::fleet::GateConfig,
+};
 
 fn env<const N: usize>(variables: [(&str, &str); N]) -> BTreeMap<String, String> {
     variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
@@ -211,7 +214,7 @@ fn the_environment_overrides_the_file_key_by_key() {
     ]);
     let config = parse(&text, "test.toml", &variables).unwrap_or_else(|errors| panic!("{errors}"));
     assert_eq!(config.server.listen.port(), 2);
-    assert_eq!(config.upstream.gate, Gate { per_second: 7, ..Gate::default() });
+    assert_eq!(config.upstream.gate, GateConfig { per_second: 7, ..GateConfig::default() });
     assert_eq!(config.recovery.backoff.multiplier, 1.5);
     assert_eq!(config.recovery.policy.action(ErrorCode::IdleTimeout), Action::Restart);
     let tenant = &config.tenants[0];

@@ -9,7 +9,11 @@ use std::{
 use secrecy::SecretString;
 use url::Url;
 
-use crate::recovery::{Policy, TenantId};
+use crate::recovery::{
+    Backoff, BudgetConfig, Policy, TenantId,
+    fleet::{BreakerConfig, GateConfig},
+    lifecycle::StableAfter,
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -105,9 +109,9 @@ pub struct Upstream {
     /// How long each step towards a running session may take.
     pub deadlines: Deadlines,
     /// The storm gate.
-    pub gate: Gate,
+    pub gate: GateConfig,
     /// The breaker.
-    pub breaker: Breaker,
+    pub breaker: BreakerConfig,
 }
 
 impl Default for Upstream {
@@ -121,8 +125,8 @@ impl Default for Upstream {
             ping: Duration::from_secs(15),
             half_open: Duration::from_secs(45),
             deadlines: Deadlines::default(),
-            gate: Gate::default(),
-            breaker: Breaker::default(),
+            gate: GateConfig::default(),
+            breaker: BreakerConfig::default(),
         }
     }
 }
@@ -147,51 +151,6 @@ impl Default for Deadlines {
     fn default() -> Self {
         let all = Duration::from_secs(10);
         Self { token: all, connect: all, handshake: all }
-    }
-}
-
-/// `[upstream.gate]`: how fast new connections knock, over all tenants.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Gate {
-    /// The most attempts that are under way at once.
-    pub max_in_flight: u32,
-    /// The most attempts that begin in a second; they are spaced evenly.
-    pub per_second: u32,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Self { max_in_flight: 100, per_second: 200 }
-    }
-}
-
-/// `[upstream.breaker]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Breaker {
-    /// The window that attempts are counted in.
-    pub window: Duration,
-    /// The least number of attempts in the window before the breaker may open.
-    pub min_attempts: u32,
-    /// The share of failed attempts at which it opens, from 0 to 1.
-    pub failure_ratio: f64,
-    /// How long it stays open the first time; doubled each time that a probe fails.
-    pub open: Duration,
-    /// The longest that it stays open between probes.
-    pub open_max: Duration,
-    /// How many probes in a row must succeed to close it.
-    pub probes: u32,
-}
-
-impl Default for Breaker {
-    fn default() -> Self {
-        Self {
-            window: Duration::from_secs(10),
-            min_attempts: 20,
-            failure_ratio: 0.5,
-            open: Duration::from_secs(5),
-            open_max: Duration::from_secs(60),
-            probes: 3,
-        }
     }
 }
 
@@ -242,7 +201,9 @@ pub struct Recovery {
     /// The waits between restarts.
     pub backoff: Backoff,
     /// How many restarts a session may use.
-    pub budget: Budget,
+    pub budget: BudgetConfig,
+    /// After how long in `running` a session's failed attempts are forgotten (`recovery.budget.stable_after_s`).
+    pub stable_after: StableAfter,
     /// How often one parked session of a tenant tries again; `None` is never.
     pub park_probe: Option<Duration>,
     /// The action for each code.
@@ -253,44 +214,11 @@ impl Default for Recovery {
     fn default() -> Self {
         Self {
             backoff: Backoff::default(),
-            budget: Budget::default(),
+            budget: BudgetConfig::default(),
+            stable_after: StableAfter::default(),
             park_probe: Some(Duration::from_secs(600)),
             policy: Policy::default(),
         }
-    }
-}
-
-/// `[recovery.backoff]`: full jitter up to a bound that grows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Backoff {
-    /// The bound of the first wait.
-    pub initial: Duration,
-    /// The largest bound.
-    pub max: Duration,
-    /// What the bound grows by each time.
-    pub multiplier: f64,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { initial: Duration::from_millis(500), max: Duration::from_secs(30), multiplier: 2.0 }
-    }
-}
-
-/// `[recovery.budget]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Budget {
-    /// The most restarts within the window; one more and the session is failed.
-    pub restarts: u32,
-    /// The window.
-    pub window: Duration,
-    /// After how long in `running` a session's attempts are forgotten.
-    pub stable_after: Duration,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self { restarts: 10, window: Duration::from_secs(300), stable_after: Duration::from_secs(60) }
     }
 }
 

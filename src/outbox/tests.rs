@@ -1,3 +1,5 @@
+//! The ledger's promises: by table, and for random interleavings.
+
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;

@@ -4,7 +4,14 @@ use std::io::{self, IsTerminal};
 
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
-use crate::config::LogFormat;
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for collectors.
+    Json,
+}
 
 /// Why the logs could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +46,16 @@ pub fn init_logs(format: LogFormat, filter: &str) -> Result<(), LogsError> {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     }
     .map_err(|_| LogsError::AlreadySet)
+}
+
+/// Sends panics to the log, as one line each, instead of to stderr with a backtrace over many: a panic of one
+/// session's code is an error of that session, and operators look for errors in the log.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let text = panic.payload_as_str().unwrap_or("no text");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(panic = text, place, "panic");
+    }));
 }
 
 #[cfg(test)]

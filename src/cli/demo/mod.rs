@@ -18,7 +18,7 @@ use tokio::{task::JoinHandle, time::Instant};
 
 use super::{output, process::Process, signals};
 use crate::{
-    config::{self, Config, LogFormat},
+    config::{self, Config},
     recovery::TenantId,
     session::{SessionEntry, SessionSpec},
     simulator::{self, Simulator, SimulatorConfig},
@@ -55,10 +55,11 @@ pub(super) struct Args {
 
 #[expect(clippy::needless_pass_by_value, reason = "every subcommand's `run` takes its arguments so")]
 pub(super) fn run(args: Args) -> ExitCode {
-    if let Err(error) = telemetry::init_logs(LogFormat::Text, &args.log) {
+    if let Err(error) = telemetry::init_logs(telemetry::LogFormat::Text, &args.log) {
         output::complain(&format!("greenroom: {error}"));
         return ExitCode::from(2);
     }
+    telemetry::log_panics();
     match System::new().block_on(demo(&args)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

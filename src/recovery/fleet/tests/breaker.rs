@@ -1,3 +1,5 @@
+//! When the breaker opens, whom it lets pass, and when it closes.
+
 use super::*;
 
 /// As many attempts as it takes by default.

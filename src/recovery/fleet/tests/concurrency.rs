@@ -1,3 +1,5 @@
+//! Sessions that wait for a free slot of their tenant.
+
 use super::*;
 
 const LIMIT: ErrorCode = ErrorCode::ConcurrencyLimit;

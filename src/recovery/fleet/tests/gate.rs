@@ -1,3 +1,5 @@
+//! Spacing, fairness and the bound on attempts under way.
+
 use super::*;
 
 fn gate(max_in_flight: usize, per_second: u32) -> World {

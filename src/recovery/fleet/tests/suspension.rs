@@ -1,3 +1,5 @@
+//! Suspended tenants, and the probe on behalf of all their sessions.
+
 use super::*;
 
 /// `a/1` is parked by billing, so that its tenant is suspended.
