@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix_http::ws::{self, CloseCode, CloseReason, Message, ProtocolError};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::{
     io::{AsyncWriteExt as _, Interest},
@@ -85,6 +85,8 @@ pub(super) struct Connection {
     chunks: u64,
     frames: u64,
     settled: BTreeSet<u64>,
+    /// The connection ends with a reset.
+    reset: bool,
 }
 
 impl Connection {
@@ -118,6 +120,7 @@ impl Connection {
             chunks: 0,
             frames: 0,
             settled: BTreeSet::new(),
+            reset: false,
         }
     }
 
@@ -128,6 +131,13 @@ impl Connection {
             for req_id in conversation.lose_all() {
                 self.live.request_lost(&req_id, &self.id);
             }
+        }
+        // Before the client can see the end: what it does next must find the connection gone.
+        self.live.end();
+        let Self { reader, writer, reset, .. } = self;
+        if reset && reader.get_ref().as_ref().set_zero_linger().is_ok() {
+            // The writer alone would send a FIN when it is dropped, ahead of the reset.
+            writer.forget();
         }
     }
 
@@ -281,13 +291,7 @@ impl Connection {
 
     async fn happen(&mut self, effect: Effect) -> Flow {
         match effect {
-            Effect::Drop { reset } => {
-                if reset {
-                    // A socket that cannot be told to reset ends with a FIN instead.
-                    let _ = self.writer.as_ref().set_zero_linger();
-                }
-                Flow::Break(())
-            }
+            Effect::Drop { reset } => self.cut(reset),
             Effect::Silence {} => self.silence().await,
             Effect::Close(close) => self.close_later(close).await,
             Effect::ServerError { code, message, req_id, then_close } => {
@@ -357,13 +361,7 @@ impl Connection {
     async fn pause(&mut self, time: Duration) -> Flow {
         tokio::select! {
             command = self.commands.recv() => match command {
-                Some(Effect::Drop { reset }) => {
-                    if reset {
-                        // As above.
-                        let _ = self.writer.as_ref().set_zero_linger();
-                    }
-                    Flow::Break(())
-                }
+                Some(Effect::Drop { reset }) => self.cut(reset),
                 Some(_) => Flow::Continue(()),
                 None => Flow::Break(()),
             },
@@ -371,13 +369,28 @@ impl Connection {
         }
     }
 
+    /// Ends the connection without a close frame.
+    fn cut(&mut self, reset: bool) -> Flow {
+        self.write_now();
+        self.reset = reset;
+        Flow::Break(())
+    }
+
+    /// Gives the kernel what it takes at once, so that what was made before a fault is on its way.
+    fn write_now(&mut self) {
+        while let Ok(written @ 1..) = self.writer.try_write(&self.out) {
+            self.out.advance(written);
+        }
+    }
+
     /// Neither reads nor writes until the client has left, or a drop from outside.
     async fn silence(&mut self) -> Flow {
+        self.write_now();
         loop {
             let ready = tokio::select! {
                 ready = self.reader.get_ref().ready(Interest::READABLE) => ready,
                 command = self.commands.recv() => match command {
-                    Some(effect @ Effect::Drop { .. }) => return Box::pin(self.happen(effect)).await,
+                    Some(Effect::Drop { reset }) => return self.cut(reset),
                     Some(_) => continue,
                     None => return Flow::Break(()),
                 },

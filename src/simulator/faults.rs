@@ -181,6 +181,7 @@ pub enum Nonsense {
     /// Token: 200 with a JSON object that has no token.
     TokenWithoutToken,
     /// Token: 200 whose body holds `errors` with status 403.
+    #[serde(rename = "errors_in_200")]
     ErrorsIn200,
     /// Token: 200 whose body is no JSON.
     NotJson,
