@@ -3,6 +3,8 @@
 //! The loop owns the socket. Silence therefore is silence (nothing reads), a drop is the end of the socket
 //! with nothing more written, and a client that does not read stops the making of frames.
 
+mod effects;
+
 use std::{
     collections::BTreeSet,
     ops::ControlFlow,
@@ -13,30 +15,24 @@ use actix_http::ws::{self, CloseCode, CloseReason, Message, ProtocolError};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use tokio::{
-    io::{AsyncWriteExt as _, Interest},
+    io::AsyncWriteExt as _,
     net::{TcpStream, tcp},
     sync::{mpsc, watch},
-    time::{sleep, sleep_until, timeout},
+    time::{sleep_until, timeout},
 };
 use tokio_util::codec::{Encoder as _, FramedRead};
 
 use super::{
     conversation::{Conversation, Output},
-    faults::{Close, Effect, Nonsense, Point, Who},
+    faults::{Effect, Point, Who},
     handshake::{self, INVALID_ARGUMENT, Refusal},
     hub::{Hub, LiveGuard},
-    plan::Progress,
     socket::{Incoming, MessageDecoder},
 };
-use crate::wire::{
-    self, Data,
-    proto::{ServerConfirmSession, ServerError, ServerResponseAnimation},
-};
+use crate::wire::{self, Data, proto::ServerConfirmSession};
 
 /// How long a close frame may take to be written, and how long the client's answer to it is waited for.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
-/// How often a silent connection looks whether its client has left; it must not read to find out.
-const HANG_UP_CHECK: Duration = Duration::from_millis(20);
 /// Where nothing is due: only wakes the loop now and then.
 const IDLE: Duration = Duration::from_secs(3600);
 /// gRPC's UNAUTHENTICATED as a close code, used when a token expires under a live connection.
@@ -85,6 +81,8 @@ pub(super) struct Connection {
     chunks: u64,
     frames: u64,
     settled: BTreeSet<u64>,
+    /// The connection ends with a reset.
+    reset: bool,
 }
 
 impl Connection {
@@ -118,6 +116,7 @@ impl Connection {
             chunks: 0,
             frames: 0,
             settled: BTreeSet::new(),
+            reset: false,
         }
     }
 
@@ -128,6 +127,13 @@ impl Connection {
             for req_id in conversation.lose_all() {
                 self.live.request_lost(&req_id, &self.id);
             }
+        }
+        // Before the client can see the end: what it does next must find the connection gone.
+        self.live.end();
+        let Self { reader, writer, reset, .. } = self;
+        if reset && reader.get_ref().as_ref().set_zero_linger().is_ok() {
+            // The writer alone would send a FIN when it is dropped, ahead of the reset.
+            writer.forget();
         }
     }
 
@@ -269,127 +275,6 @@ impl Connection {
         self.strike().await
     }
 
-    /// Lets the faults strike that are due.
-    async fn strike(&mut self) -> Flow {
-        let Phase::Confirmed { since, .. } = &self.phase else { return Flow::Continue(()) };
-        let progress = Progress { chunks: self.chunks, frames: self.frames, elapsed: since.elapsed() };
-        match self.live.hub().strike_live(progress, &self.who, &mut self.settled) {
-            Some(effect) => self.happen(effect).await,
-            None => Flow::Continue(()),
-        }
-    }
-
-    async fn happen(&mut self, effect: Effect) -> Flow {
-        match effect {
-            Effect::Drop { reset } => {
-                if reset {
-                    // A socket that cannot be told to reset ends with a FIN instead.
-                    let _ = self.writer.as_ref().set_zero_linger();
-                }
-                Flow::Break(())
-            }
-            Effect::Silence {} => self.silence().await,
-            Effect::Close(close) => self.close_later(close).await,
-            Effect::ServerError { code, message, req_id, then_close } => {
-                self.server_error(code, &message, req_id)?;
-                match then_close {
-                    Some(close) => self.close_later(close).await,
-                    None => Flow::Continue(()),
-                }
-            }
-            Effect::Nonsense(nonsense) => self.nonsense(nonsense),
-            Effect::Delay { ms } => self.pause(Duration::from_millis(ms)).await,
-            Effect::Http { .. } => Flow::Continue(()),
-        }
-    }
-
-    fn server_error(&mut self, code: i32, message: &str, name_request: bool) -> Flow {
-        let mut req_id = String::new();
-        if name_request && let Phase::Confirmed { conversation, .. } = &mut self.phase {
-            req_id = conversation.latest().unwrap_or_default().to_owned();
-            if let Some(Output::Ended { req_id, state }) = conversation.fail(&req_id) {
-                self.live.hub().record(|recorder| recorder.request_ended(&req_id, &self.id, state));
-            }
-        }
-        let connection_id = self.id.clone();
-        let message = message.to_owned();
-        self.send(Data::ServerError(ServerError { connection_id, req_id, code, message }))
-    }
-
-    fn nonsense(&mut self, nonsense: Nonsense) -> Flow {
-        let frame = |req_id: &str| {
-            let (connection_id, req_id) = (self.id.clone(), req_id.to_owned());
-            let animation = Bytes::from_static(b"nobody asked");
-            let avatar_id = self.who.avatar_id.clone().unwrap_or_default();
-            let frame = ServerResponseAnimation { connection_id, req_id, end: true, animation, avatar_id };
-            Data::ServerResponseAnimation(frame)
-        };
-        match nonsense {
-            Nonsense::TextFrame => self.send_raw(Message::Text("{\"type\":\"hello\"}".into())),
-            // Field 2, length-delimited, 100 bytes, of which two come.
-            Nonsense::BadProtobuf => self.send_raw(Message::Binary(Bytes::from_static(&[0x12, 100, 1, 2]))),
-            // Type 99 with a field 99 of three bytes.
-            Nonsense::UnknownType => {
-                self.send_raw(Message::Binary(Bytes::from_static(&[0x08, 99, 0x9a, 0x06, 3, 1, 2, 3])))
-            }
-            Nonsense::UnknownRequest | Nonsense::WrongFirstMessage => {
-                let frame = frame("20200101000000_nobodyasked0");
-                self.send(frame)
-            }
-            Nonsense::EmptyConnectionId => {
-                self.send(Data::ServerConfirmSession(ServerConfirmSession::default()))
-            }
-            // Reserved bits and a reserved opcode.
-            Nonsense::BadFrame => {
-                self.out.extend_from_slice(&[0xff, 0x05, b'n', b'o', b'i', b's', b'e']);
-                Flow::Continue(())
-            }
-            Nonsense::TokenWithoutToken
-            | Nonsense::ErrorsIn200
-            | Nonsense::NotJson
-            | Nonsense::HugeBody
-            | Nonsense::HugeHeaders
-            | Nonsense::WrongAccept => Flow::Continue(()),
-        }
-    }
-
-    /// Waits; the only thing that can happen meanwhile is a drop from outside.
-    async fn pause(&mut self, time: Duration) -> Flow {
-        tokio::select! {
-            command = self.commands.recv() => match command {
-                Some(Effect::Drop { reset }) => {
-                    if reset {
-                        // As above.
-                        let _ = self.writer.as_ref().set_zero_linger();
-                    }
-                    Flow::Break(())
-                }
-                Some(_) => Flow::Continue(()),
-                None => Flow::Break(()),
-            },
-            () = sleep(time) => Flow::Continue(()),
-        }
-    }
-
-    /// Neither reads nor writes until the client has left, or a drop from outside.
-    async fn silence(&mut self) -> Flow {
-        loop {
-            let ready = tokio::select! {
-                ready = self.reader.get_ref().ready(Interest::READABLE) => ready,
-                command = self.commands.recv() => match command {
-                    Some(effect @ Effect::Drop { .. }) => return Box::pin(self.happen(effect)).await,
-                    Some(_) => continue,
-                    None => return Flow::Break(()),
-                },
-            };
-            if ready.map_or(true, |ready| ready.is_read_closed()) {
-                return Flow::Break(());
-            }
-            // Unread bytes keep the socket readable: there is no event to wait for.
-            sleep(HANG_UP_CHECK).await;
-        }
-    }
-
     async fn put_all(&mut self, outputs: Vec<Output>) -> Flow {
         for output in outputs {
             match output {
@@ -447,15 +332,6 @@ impl Connection {
     async fn refuse(&mut self, code: i32, message: &str, close_code: u16) -> Flow {
         self.server_error(code, message, false)?;
         self.close(close_code, message).await
-    }
-
-    async fn close_later(&mut self, close: Close) -> Flow {
-        if close.after_ms > 0 {
-            // What was said before must be on its way while the close frame waits.
-            self.write_out().await;
-            self.pause(Duration::from_millis(close.after_ms)).await?;
-        }
-        self.close(close.code, &close.reason).await
     }
 
     /// Sends a close frame and waits for the client's, as the protocol's closing handshake goes.

@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     config::SimulatorConfig,
-    faults::{Effect, Fault, FaultError, Filter, Point, Who},
+    fault_check::FaultError,
+    faults::{Effect, Fault, Filter, Point, Who},
     plan::{FaultPlan, PlannedFault, Progress},
     recorder::Recorder,
     stats::{RequestState, Stats},

@@ -38,7 +38,15 @@ const HTTP_KEEP_ALIVE: Duration = Duration::from_secs(75);
 #[derive(Clone)]
 pub(super) struct Outage {
     wanted: Arc<watch::Sender<bool>>,
-    actual: watch::Receiver<bool>,
+    switched: watch::Receiver<Switched>,
+}
+
+/// How often the service went down, and whether it is. A connection compares the count with that of its
+/// beginning: an outage may be over before the connection's task runs.
+#[derive(Clone, Copy, Default)]
+struct Switched {
+    outages: u64,
+    down: bool,
 }
 
 impl Outage {
@@ -46,9 +54,9 @@ impl Outage {
     /// HTTP calls; WebSocket connections live on, as they do when a load balancer alone is gone.
     pub(super) async fn set(&self, down: bool) {
         self.wanted.send_replace(down);
-        let mut actual = self.actual.clone();
+        let mut switched = self.switched.clone();
         // An error is the end of the simulator, which is an outage too.
-        let _ = timeout(SWITCH_DEADLINE, actual.wait_for(|actual| *actual == down)).await;
+        let _ = timeout(SWITCH_DEADLINE, switched.wait_for(|switched| switched.down == down)).await;
     }
 }
 
@@ -82,8 +90,8 @@ type Bound = io::Result<SocketAddr>;
 pub(super) async fn start(hub: &Arc<Hub>) -> io::Result<Threads> {
     let (stop, stopped) = watch::channel(false);
     let (wanted, wanted_down) = watch::channel(false);
-    let (actual_down, actual) = watch::channel(false);
-    let outage = Outage { wanted: Arc::new(wanted), actual };
+    let (switch, switched) = watch::channel(Switched::default());
+    let outage = Outage { wanted: Arc::new(wanted), switched };
     let mut threads = Vec::new();
     let mut others = Vec::new();
     for number in 1..hub.config.workers.max(1) {
@@ -97,7 +105,7 @@ pub(super) async fn start(hub: &Arc<Hub>) -> io::Result<Threads> {
     let worker = Worker { hub: Arc::clone(hub), outage: outage.clone(), stopped };
     let (bound, is_bound) = oneshot::channel::<Bound>();
     threads.push(spawn("simulator-0".into(), move |runtime| {
-        let acceptor = Acceptor { wanted_down, actual_down, others, next: 0 };
+        let acceptor = Acceptor { wanted_down, switch, others, next: 0 };
         runtime.block_on(worker.run_accepting(acceptor, bound));
     })?);
     let addr = is_bound.await.unwrap_or_else(|_| Err(io::Error::other("the simulator's thread ended")))?;
@@ -122,7 +130,7 @@ struct Worker {
 
 struct Acceptor {
     wanted_down: watch::Receiver<bool>,
-    actual_down: watch::Sender<bool>,
+    switch: watch::Sender<Switched>,
     others: Vec<mpsc::Sender<std::net::TcpStream>>,
     next: usize,
 }
@@ -193,17 +201,18 @@ impl Worker {
             }))
             .h1(map_config(app, |()| AppConfig::default()));
         let service = Rc::new(factory.new_service(()).await.ok()?);
-        let actual = self.outage.actual.clone();
+        let switched = self.outage.switched.clone();
         Some(Rc::new(move |stream: TcpStream| {
             // Without this a frame waits for the acknowledgement of the one before.
             let _ = stream.set_nodelay(true);
             let peer = stream.peer_addr().ok();
-            let (service, mut actual) = (Rc::clone(&service), actual.clone());
+            let (service, mut switched) = (Rc::clone(&service), switched.clone());
+            let at_first = switched.borrow().outages;
             actix_rt::spawn(async move {
                 let io = Io::new(stream);
                 let switch = Rc::clone(&io.switch);
                 let outage = async {
-                    let _ = actual.wait_for(|down| *down).await;
+                    let _ = switched.wait_for(|switched| switched.outages != at_first).await;
                     if switch.control.get() {
                         std::future::pending::<()>().await;
                     }
@@ -234,7 +243,7 @@ impl Acceptor {
                 sleep(REBIND_PAUSE).await;
                 continue;
             };
-            self.actual_down.send_replace(false);
+            self.switch.send_modify(|switched| switched.down = false);
             tokio::select! {
                 () = accept(&open, &mut self.others, &mut self.next, serve) => {}
                 down = self.wanted_down.wait_for(|down| *down) => if down.is_err() { return },
@@ -242,7 +251,10 @@ impl Acceptor {
             drop(open);
             // Bound, but not listening: the port stays ours, and whoever knocks is refused by the kernel.
             let held = hold(at).await;
-            self.actual_down.send_replace(true);
+            self.switch.send_modify(|switched| {
+                switched.outages += 1;
+                switched.down = true;
+            });
             if self.wanted_down.wait_for(|down| !*down).await.is_err() {
                 return;
             }

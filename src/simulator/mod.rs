@@ -45,6 +45,7 @@ mod config;
 mod connection;
 mod control;
 mod conversation;
+mod fault_check;
 mod faults;
 mod handshake;
 mod hub;
@@ -62,7 +63,8 @@ mod upgrade;
 use std::{io, net::SocketAddr, sync::Arc};
 
 pub use config::{Pace, SimulatorConfig};
-pub use faults::{Close, Effect, Fault, FaultError, Filter, Nonsense, Point, Who};
+pub use fault_check::FaultError;
+pub use faults::{Close, Effect, Fault, Filter, Nonsense, Point, Who};
 pub use payload::{FRAME_HEADER_BYTES, check_frame_payload, frame_payload};
 pub use plan::PlannedFault;
 pub use stats::{Attempts, Connections, RequestState, RequestStats, SessionStats, Stats, Violations};

@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde::Serialize;
 
-use super::faults::{Effect, Fault, FaultError, Point, Who};
+use super::{
+    fault_check::FaultError,
+    faults::{Effect, Fault, Point, Who},
+};
 
 /// More faults than any scenario writes down; beyond it each message would walk a long list.
 const MAX_FAULTS: usize = 1_000;

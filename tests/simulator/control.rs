@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use greenroom::simulator::{Filter, SimulatorConfig, spawn_thread};
+use greenroom::simulator::{Effect, Fault, Filter, Point, SimulatorConfig, spawn_thread};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::client::{
-    Client, Seen, ask_token, control, fast, in_time, read_answer, send_request, until, with,
+    Client, Seen, ask_token, control, fast, in_time, read_answer, send_request, token, until, with,
 };
 
 #[tokio::test]
@@ -127,16 +127,23 @@ async fn an_outage_by_http_can_be_ended_by_its_own_connection_or_by_itself() {
 #[tokio::test]
 async fn two_connections_of_one_session_are_seen_and_one_after_the_other_is_not() {
     let simulator = with(|config| config.workers = 2).await;
+    // A silent connection with unread bytes is the slowest to see its client leave.
+    simulator.add_fault(Fault::new(Point::AfterSeconds(0.0), Effect::Silence {})).unwrap();
     for _ in 0..20 {
+        let next = token(&simulator, "key").await;
+        let mut silent = Client::session(&simulator, "turns").await;
+        silent.audio("unread", 640, false).await;
         // Dropped without a close frame, and the next one follows at once.
-        drop(Client::session(&simulator, "turns").await);
+        drop(silent);
+        drop(Client::present(&simulator, "turns", &next).await);
     }
+    simulator.clear_faults();
     let _first = Client::session(&simulator, "both").await;
     let _second = Client::session(&simulator, "both").await;
     let stats = simulator.stats();
     let peak = |avatar: &str| stats.session("app", avatar).unwrap().peak;
     assert_eq!((peak("turns"), peak("both"), stats.max_session_peak), (1, 2, 2));
-    assert_eq!(stats.session("app", "turns").unwrap().connections, 20);
+    assert_eq!(stats.session("app", "turns").unwrap().connections, 40);
 }
 
 #[tokio::test]
@@ -172,6 +179,22 @@ async fn the_statistics_count_attempts_tokens_and_time() {
     assert_eq!(per_second.iter().filter_map(Value::as_u64).sum::<u64>(), 3);
     drop(unconfirmed);
     until(&simulator, |stats| stats.connections.unconfirmed == 0).await;
+}
+
+#[tokio::test]
+async fn a_storm_connects_and_is_dropped_at_once() {
+    const SESSIONS: usize = 300;
+    let simulator = with(|config| config.workers = 2).await;
+    let avatars: Vec<_> = (0..SESSIONS).map(|number| format!("a{number}")).collect();
+    let sessions = avatars.iter().map(|avatar| Client::session(&simulator, avatar));
+    let mut clients = futures_util::future::join_all(sessions).await;
+    assert_eq!(simulator.drop_connections(&Filter::avatar("a*")), SESSIONS);
+    for client in &mut clients {
+        assert_eq!(client.next().await, Seen::End);
+    }
+    let stats = simulator.stats();
+    assert_eq!((stats.connections.live, stats.connections.peak), (0, SESSIONS as u64));
+    assert_eq!((stats.max_session_peak, stats.sessions.len()), (1, SESSIONS));
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use actix_http::ws;
+use bytes::{Bytes, BytesMut};
 use greenroom::{
     simulator::{Pace, RequestState, check_frame_payload},
     wire::{
@@ -12,6 +14,8 @@ use greenroom::{
         },
     },
 };
+use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio_util::codec::Encoder as _;
 
 use crate::client::{Client, Seen, fast, until, with};
 
@@ -254,6 +258,26 @@ async fn a_client_that_does_not_read_stops_the_frames_and_is_dropped_in_the_end(
     let stats = until(&simulator, |stats| stats.connections.live == 0).await;
     assert!(stats.frames_sent < 2500, "{} frames were made for nobody", stats.frames_sent);
     assert_eq!(stats.requests["r"].state, RequestState::Lost);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_answers_is_not_read_from_either() {
+    /// Far more than the sockets' buffers hold, in both directions together.
+    const FLOOD: usize = 64 * 1024 * 1024;
+    let simulator = with(|config| config.outgoing_limit_bytes = 1024).await;
+    let mut client = Client::session(&simulator, "a").await;
+    let mut pings = BytesMut::new();
+    let mut codec = ws::Codec::new().client_mode();
+    while pings.len() < 1024 * 1024 {
+        codec.encode(ws::Message::Ping(Bytes::from_static(&[1; 120])), &mut pings).unwrap();
+    }
+    for _ in 0..FLOOD / pings.len() {
+        // A mebibyte takes some 0.1 s; the simulator's own patience is far longer than this.
+        if timeout(Duration::from_secs(2), client.stream.write_all(&pings)).await.is_err() {
+            return;
+        }
+    }
+    panic!("all was read, and answered to nobody");
 }
 
 #[tokio::test]
