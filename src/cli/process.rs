@@ -167,7 +167,7 @@ fn upstream_config(config: &Config) -> UpstreamConfig {
 fn fleet_config(config: &Config) -> FleetConfig {
     let deadlines = &config.upstream.deadlines;
     FleetConfig {
-        gate: config.upstream.gate.clone(),
+        gate: config.upstream.gate,
         breaker: config.upstream.breaker.clone(),
         park_probe: config.recovery.park_probe,
         attempt_deadline: deadlines.token + deadlines.connect + deadlines.handshake + ATTEMPT_MARGIN,
