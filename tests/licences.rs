@@ -24,9 +24,11 @@ const ALLOWED: [&str; 13] = [
 /// Whether one alternative of an SPDX expression has nothing but allowed licences. The older form with a
 /// slash is read as OR.
 fn is_allowed(expression: &str) -> bool {
-    expression.replace(['(', ')'], " ").replace('/', " OR ").split(" OR ").any(|alternative| {
-        alternative.split(" AND ").all(|licence| ALLOWED.contains(&licence.trim()))
-    })
+    expression
+        .replace(['(', ')'], " ")
+        .replace('/', " OR ")
+        .split(" OR ")
+        .any(|alternative| alternative.split(" AND ").all(|licence| ALLOWED.contains(&licence.trim())))
 }
 
 #[test]

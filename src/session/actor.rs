@@ -8,8 +8,10 @@ use tokio::sync::{Notify, oneshot};
 use super::{
     Accepted, AskRequest, AudioRefused, FleetAnswer, FleetNews, FleetNotice, InjectPanic, Interrupt, Operate,
     Operation, SendAudio, SessionContext, Snapshot,
-    connection::{Connection, Ending, panic_error, report_settled},
+    connection::{Connection, Ending},
+    crash::panic_error,
     messages::LinkNews,
+    report::report_settled,
     state::{Link, Session},
 };
 use crate::{
@@ -104,7 +106,7 @@ impl SessionActor {
             session: Rc::clone(&self.session),
             generation,
             wake: Rc::clone(&wake),
-            actor: actor.clone(),
+            actor: actor.clone().recipient(),
         };
         let egress = self.context.target.egress;
         let running = actix_rt::spawn(connection.run(stopped));

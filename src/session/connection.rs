@@ -6,14 +6,14 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-use actix::Addr;
+use actix::Recipient;
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
-use super::{SessionContext, actor::SessionActor, messages::LinkNews, state::Session};
+use super::{SessionContext, messages::LinkNews, report::report_settled, state::Session};
 use crate::{
-    errors::{Egress, ErrorCode, Evidence, Observed, Phase, SessionError},
-    outbox::{FrameFate, InterruptFate, Outcome, Record},
+    errors::{Evidence, Observed, Phase, SessionError},
+    outbox::{FrameFate, InterruptFate},
     recovery::Generation,
     telemetry::{Direction, OpenConnection},
     upstream::{Opened, SendRefused, Socket, SocketEvent, Timings},
@@ -30,7 +30,7 @@ pub(super) struct Connection {
     pub(super) session: Rc<RefCell<Session>>,
     pub(super) generation: Generation,
     pub(super) wake: Rc<Notify>,
-    pub(super) actor: Addr<SessionActor>,
+    pub(super) actor: Recipient<LinkNews>,
 }
 
 /// How a connection ended.
@@ -171,44 +171,4 @@ impl Connection {
             metrics.handshake(later, connect + timings.handshake.unwrap_or_default());
         }
     }
-}
-
-/// Tells metrics and log of the requests that got their outcome, and whoever watches them.
-pub(super) fn report_settled(context: &SessionContext, session: &mut Session) {
-    while let Some(record) = session.next_settled() {
-        report(context, &record);
-    }
-    context.outbox.set(context, session.ledger.queued_bytes());
-}
-
-fn report(context: &SessionContext, record: &Record) {
-    let Some(outcome) = record.outcome else { return };
-    context.tenant_metrics.request(outcome.into());
-    if let Some(first_frame) = record.first_frame_after() {
-        context.metrics.first_frame(first_frame);
-    }
-    match outcome {
-        Outcome::Completed | Outcome::Interrupted => tracing::debug!(
-            session = %context.entry.id, tenant = %context.entry.tenant, req_id = record.req_id,
-            outcome = outcome.as_str(), frames = record.frames, "request ended"
-        ),
-        Outcome::Failed(code) => tracing::warn!(
-            session = %context.entry.id, tenant = %context.entry.tenant, req_id = record.req_id,
-            code = code.as_str(), frames = record.frames,
-            reason = record.reason.as_deref().unwrap_or_default(), "request failed"
-        ),
-    }
-}
-
-/// The error for a panic of a session's own code.
-pub(super) fn panic_error(payload: &(dyn std::any::Any + Send), egress: Egress) -> SessionError {
-    let text = payload
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text");
-    let evidence = Evidence::new(Phase::WebsocketRuntime, Observed::Internal, egress);
-    let error = SessionError::classified(evidence, format!("the session's handler panicked: {text}"));
-    debug_assert_eq!(error.code, ErrorCode::Unknown);
-    error
 }

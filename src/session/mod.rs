@@ -10,7 +10,9 @@
 mod actor;
 mod clock;
 mod connection;
+mod crash;
 mod messages;
+mod report;
 mod spec;
 mod state;
 mod supervise;

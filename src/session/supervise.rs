@@ -7,7 +7,7 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use actix::{AsyncContext, Context};
 
-use super::{SessionContext, actor::SessionActor, connection::panic_error, state::Session};
+use super::{SessionContext, actor::SessionActor, crash::panic_error, state::Session};
 use crate::{
     outbox::{Ledger, LedgerConfig},
     recovery::{Lifecycle, lifecycle::Input},
