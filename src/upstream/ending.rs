@@ -80,7 +80,6 @@ impl Reported {
     }
 
     fn complete(&self, mut error: SessionError) -> SessionError {
-        error.server_code = Some(self.code.to_string());
         error.req_id.clone_from(&self.req_id);
         error.connection_id = error.connection_id.or_else(|| self.connection_id.clone());
         error
@@ -102,10 +101,8 @@ pub(super) fn error(
     evidence.phase = phase;
     evidence.observed = Observed::ServerError;
     evidence.server_detail = Some(reported.text.clone());
-    // A close code of the service's own outranks the error's code.
-    if !evidence.close_code.is_some_and(|code| (4000..5000).contains(&code)) {
-        evidence.server_code = Some(reported.code.to_string());
-    }
+    // The classification knows that a close code of the service's own outranks it.
+    evidence.server_code = Some(reported.code.to_string());
     let message = format!("{}; {how}", reported.message());
     reported.complete(reporter.error(evidence, message))
 }

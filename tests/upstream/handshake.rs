@@ -121,6 +121,24 @@ async fn an_error_and_the_close_behind_it_are_one_failure_and_the_services_close
 }
 
 #[actix_rt::test]
+async fn nothing_but_a_close_counts_after_an_error() {
+    let error = handshake(async |peer| {
+        peer.error(4003, "", "limit").await;
+        peer.error(13, "", "another").await;
+        peer.send(Message::Binary(Bytes::from_static(b"not protobuf"))).await;
+        peer.say(Data::ServerConfirmSession(proto::ServerConfirmSession {
+            connection_id: "con-1".into(),
+            capabilities: Vec::new(),
+        }))
+        .await;
+        peer.close(1000, "").await;
+    })
+    .await;
+    assert_eq!((error.code, error.close_code), (ErrorCode::ConcurrencyLimit, Some(1000)));
+    assert_eq!(error.server_detail.as_deref(), Some("limit"));
+}
+
+#[actix_rt::test]
 async fn a_normal_close_behind_an_error_only_adds_its_code() {
     let error = handshake(async |peer| {
         peer.error(0, "", "unsupported sample rate: 1").await;
