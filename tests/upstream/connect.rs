@@ -260,6 +260,26 @@ async fn dropping_an_attempt_drops_its_socket_wherever_it_is() {
 }
 
 #[actix_rt::test]
+async fn a_connection_that_the_console_keeps_open_serves_the_upgrade_on_the_same_host() {
+    let server = Server::start().await;
+    let target = target();
+    let (result, mut peer) = tokio::join!(open(server.config(), &target), async {
+        let mut peer = server.accept().await;
+        peer.request().await;
+        let body = format!(r#"{{"session_token":"{TOKEN}"}}"#);
+        peer.write(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
+        let upgrade = peer.request().await;
+        let mut peer = peer.upgrade(&upgrade).await;
+        peer.confirm("con-1", &[]).await;
+        peer
+    });
+    tokio::join!(result.unwrap().socket.close(), async {
+        assert_eq!(peer.close_code().await, Some(1000));
+        peer.close(1000, "").await;
+    });
+}
+
+#[actix_rt::test]
 async fn timings_are_filled_as_far_as_the_attempt_got() {
     let server = Server::start().await;
     let client = Client::new(Arc::new(server.config()));
