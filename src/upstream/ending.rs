@@ -80,7 +80,6 @@ impl Reported {
     }
 
     fn complete(&self, mut error: SessionError) -> SessionError {
-        error.server_code = Some(self.code.to_string());
         error.req_id.clone_from(&self.req_id);
         error.connection_id = error.connection_id.or_else(|| self.connection_id.clone());
         error
@@ -102,10 +101,8 @@ pub(super) fn error(
     evidence.phase = phase;
     evidence.observed = Observed::ServerError;
     evidence.server_detail = Some(reported.text.clone());
-    // A close code of the service's own outranks the error's code.
-    if !evidence.close_code.is_some_and(|code| (4000..5000).contains(&code)) {
-        evidence.server_code = Some(reported.code.to_string());
-    }
+    // The classification knows that a close code of the service's own outranks it.
+    evidence.server_code = Some(reported.code.to_string());
     let message = format!("{}; {how}", reported.message());
     reported.complete(reporter.error(evidence, message))
 }
@@ -152,4 +149,107 @@ fn seen(end: End, phase: Phase, reporter: &Reporter) -> (Evidence, String) {
 /// What our Close answers to a close frame: the same code, where one may be sent.
 pub(super) fn echo(reason: Option<&CloseReason>) -> Option<CloseCode> {
     reason.map(|reason| reason.code).filter(|code| !matches!(u16::from(*code), NO_STATUS | ABNORMAL))
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+    use crate::{
+        errors::{Egress, ErrorCode},
+        upstream::Target,
+        wire::{self, Data},
+    };
+
+    fn reporter() -> Reporter {
+        let mut reporter = Reporter::new(&Target {
+            app_id: "app".into(),
+            api_key: SecretString::from("the-key"),
+            avatar_id: "a".into(),
+            configure: wire::encode(Data::ClientConfigureSession(proto::ClientConfigureSession::default())),
+            egress: Egress::None,
+        })
+        .unwrap();
+        reporter.on_connection("con-1".into());
+        reporter
+    }
+
+    fn reported(code: i32, message: &str) -> Reported {
+        proto::ServerError { code, message: message.into(), req_id: "req-1".into(), ..Default::default() }
+            .into()
+    }
+
+    fn closed(code: u16, reason: &str) -> End {
+        End::Closed(Some(CloseReason { code: code.into(), description: Some(reason.to_owned()) }))
+    }
+
+    fn together(code: i32, message: &str, end: End) -> SessionError {
+        error(end, Some(&reported(code, message)), Phase::WebsocketRuntime, &reporter())
+    }
+
+    #[test]
+    fn a_close_code_of_the_service_outranks_the_errors_code_which_is_kept() {
+        for (code, end, expected) in [
+            (4001, closed(4503, ""), ErrorCode::UpstreamError),
+            (4001, closed(4002, ""), ErrorCode::SessionDurationExceeded),
+            (13, closed(4010, "session token expired"), ErrorCode::SessionTokenExpired),
+            (4001, closed(1000, ""), ErrorCode::CreditsExhausted),
+            (4001, closed(1011, "internal"), ErrorCode::CreditsExhausted),
+            (4001, End::Lost("reset".into()), ErrorCode::CreditsExhausted),
+            (4001, End::Unfollowed, ErrorCode::CreditsExhausted),
+            (4001, End::Violation("text".into()), ErrorCode::CreditsExhausted),
+        ] {
+            let error = together(code, "said", end);
+            assert_eq!(error.code, expected, "{error:?}");
+            assert_eq!(error.server_code, Some(code.to_string()));
+            assert_eq!(error.server_detail.as_deref(), Some("said"));
+            assert_eq!(error.req_id.as_deref(), Some("req-1"));
+            assert_eq!(error.connection_id.as_deref(), Some("con-1"));
+            assert_eq!(error.phase, Phase::WebsocketRuntime);
+        }
+    }
+
+    #[test]
+    fn an_error_that_matches_nothing_is_a_server_error_and_not_a_closed_connection() {
+        assert_eq!(together(0, "who knows", End::Lost("reset".into())).code, ErrorCode::ServerError);
+        assert_eq!(together(0, "who knows", closed(1001, "")).code, ErrorCode::ServerError);
+    }
+
+    #[test]
+    fn the_phase_says_whether_it_was_found_by_sending() {
+        for (phase, sending) in [
+            (Phase::WebsocketRuntime, Phase::WebsocketSend),
+            (Phase::WebsocketHandshake, Phase::WebsocketHandshake),
+        ] {
+            let of = |end| error(end, None, phase, &reporter());
+            for end in [End::Stalled(Duration::from_secs(15)), End::WriteFailed("reset".into())] {
+                let error = of(end);
+                assert_eq!((error.phase, error.close_code), (sending, Some(1006)));
+                assert_eq!(error.code, ErrorCode::ConnectionClosed);
+            }
+            for end in [End::HalfOpen(Duration::from_secs(30)), End::Lost("end".into())] {
+                let error = of(end);
+                assert_eq!((error.phase, error.close_code), (phase, Some(1006)));
+                assert_eq!(error.code, ErrorCode::ConnectionClosed);
+            }
+            assert_eq!(of(End::Violation("text".into())).code, ErrorCode::ProtocolError);
+        }
+    }
+
+    #[test]
+    fn secrets_in_an_error_or_a_reason_are_removed() {
+        let error = together(13, "the-key is bad", closed(4000, "the-key"));
+        assert!(!format!("{error:?}").contains("the-key"), "{error:?}");
+    }
+
+    #[test]
+    fn codes_that_may_not_be_sent_are_not_echoed() {
+        let echoed =
+            |code: u16| echo(Some(&CloseReason { code: code.into(), description: None })).map(u16::from);
+        assert_eq!(echoed(4001), Some(4001));
+        assert_eq!(echoed(1005), None);
+        assert_eq!(echoed(1006), None);
+        assert_eq!(echo(None), None);
+    }
 }

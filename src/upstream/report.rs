@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Target, answer::Body};
+use super::{Target, answer::Body, endpoint};
 use crate::{
     errors::{
         Egress, Evidence, MAX_FIELD_BYTES, MAX_RAW_BODY_BYTES, Observed, Phase, SessionError, clip,
@@ -109,12 +109,24 @@ impl Reporter {
         error
     }
 
-    /// A body without secrets; of one that was `cut` the end is left out, since half a secret may stand there.
+    /// A body without secrets; of one that was cut, without the beginning of one at its end either.
     fn without_secrets(&self, body: &str, is_cut: bool) -> String {
-        let longest =
-            self.secrets.iter().map(|secret| secret.expose_secret().len()).max().unwrap_or_default();
-        let whole = if is_cut { clip(body, body.len().saturating_sub(longest)) } else { body };
-        self.redacted(whole.trim())
+        let begun = if is_cut { self.begun_at_the_end(body) } else { 0 };
+        self.redacted(clip(body, body.len() - begun).trim())
+    }
+
+    /// The length of the longest beginning of a secret that `body` ends with.
+    fn begun_at_the_end(&self, body: &str) -> usize {
+        let secrets = self.secrets.iter().map(SecretString::expose_secret);
+        secrets
+            .flat_map(|secret| [secret.to_owned(), endpoint::encoded(secret)])
+            .filter_map(|secret| {
+                (1..secret.len())
+                    .rev()
+                    .find(|&length| body.as_bytes().ends_with(&secret.as_bytes()[..length]))
+            })
+            .max()
+            .unwrap_or_default()
     }
 
     fn redacted(&self, text: &str) -> String {
@@ -192,7 +204,11 @@ mod tests {
     fn half_a_secret_at_a_cut_is_left_out() {
         let reporter = Reporter::new(&target()).unwrap();
         let error = refusal(&reporter, "plain text, then lk-secr", BodyEnd::TooLong);
-        assert_eq!(error.raw_body.as_deref(), Some("plain text, the"));
+        assert_eq!(error.raw_body.as_deref(), Some("plain text, then"));
+        let error = refusal(&reporter, "plain text, then key%2", BodyEnd::Late);
+        assert_eq!(error.raw_body.as_deref(), Some("plain text, then"));
+        let error = refusal(&reporter, "plain text", BodyEnd::Late);
+        assert_eq!(error.raw_body.as_deref(), Some("plain text"));
         // A field is cut to its bound: the secret stands across it.
         let detail = format!("{}lk-secret", "x".repeat(MAX_FIELD_BYTES - 4));
         let error = refusal(&reporter, &format!(r#"{{"message":"{detail}"}}"#), BodyEnd::Complete);

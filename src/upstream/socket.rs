@@ -97,6 +97,8 @@ pub struct Socket {
     timer: Pin<Box<Sleep>>,
     /// Since when the socket has taken none of the bytes that wait.
     stalled_since: Option<Moment>,
+    /// Since when nothing can be written any more, while it is read what the peer said before.
+    broken_since: Option<Moment>,
     /// Whether somebody found, or made, the write buffer full.
     awaits_room: bool,
 }
@@ -119,6 +121,7 @@ impl Socket {
             epoch,
             timer: Box::pin(sleep_until(epoch + config.ping_every)),
             stalled_since: None,
+            broken_since: None,
             awaits_room: false,
             config,
         }
@@ -218,6 +221,9 @@ impl Socket {
         let before = self.transport.written();
         let flushed = self.transport.poll_flush(cx);
         let has_progressed = self.transport.written() > before;
+        if self.broken_since.is_none() && self.transport.write_error().is_some() {
+            self.broken_since = Some(self.now());
+        }
         if flushed.is_ready() {
             self.stalled_since = None;
         } else if has_progressed || self.stalled_since.is_none() {
@@ -246,7 +252,10 @@ impl Socket {
                 Incoming::Violation(what, code) => {
                     return Poll::Ready(self.end(End::Violation(what), Some(code), cx));
                 }
-                Incoming::Lost(how) => return Poll::Ready(self.end(End::Lost(how), None, cx)),
+                Incoming::Lost(how) => {
+                    let end = self.lost(how);
+                    return Poll::Ready(self.end(end, None, cx));
+                }
             }
         }
     }
@@ -293,8 +302,10 @@ impl Socket {
         {
             return Some((End::Unfollowed, Some(CloseCode::Normal)));
         }
-        if let Some(error) = self.transport.write_error() {
-            return Some((End::WriteFailed(error.to_owned()), None));
+        if let Some(since) = self.broken_since
+            && now.since(since) >= CLOSE_FRAME_WAIT
+        {
+            return Some((self.lost("nothing more was heard".into()), None));
         }
         if let Some(since) = self.stalled_since {
             let span = now.since(since);
@@ -320,7 +331,17 @@ impl Socket {
         if let Some(since) = self.stalled_since {
             due = due.min(since + self.config.write_stall);
         }
+        if let Some(since) = self.broken_since {
+            due = due.min(since + CLOSE_FRAME_WAIT);
+        }
         due
+    }
+
+    fn lost(&self, how: String) -> End {
+        match self.transport.write_error() {
+            Some(error) => End::WriteFailed(error.to_owned()),
+            None => End::Lost(how),
+        }
     }
 
     fn end(&mut self, end: End, code: Option<CloseCode>, cx: &mut Context<'_>) -> SocketEvent {

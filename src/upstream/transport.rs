@@ -48,10 +48,14 @@ pub(super) struct Transport {
     codec: Codec,
     max_bytes: usize,
     read_buf: BytesMut,
+    /// Whether the read buffer's allocation is larger than is kept. Its capacity does not say: what was split
+    /// off or read away still belongs to the allocation, and is reclaimed by the next growth.
+    is_read_grown: bool,
     /// The fragments of a message that is not complete.
     joining: Option<BytesMut>,
     received: u64,
     write_buf: BytesMut,
+    is_write_grown: bool,
     written: u64,
     is_flushed: bool,
     /// The latest ping that was not answered yet.
@@ -69,9 +73,11 @@ impl Transport {
             codec: parts.codec,
             max_bytes,
             read_buf: parts.read_buf,
+            is_read_grown: false,
             joining: None,
             received: 0,
             write_buf: parts.write_buf,
+            is_write_grown: false,
             written: 0,
             is_flushed: true,
             ping: None,
@@ -108,6 +114,7 @@ impl Transport {
         if let Err(error) = self.codec.encode(message, &mut self.write_buf) {
             self.write_error = Some(error.to_string());
         }
+        self.is_write_grown |= self.write_buf.capacity() > KEEP_BYTES;
         self.is_flushed = false;
     }
 
@@ -140,8 +147,9 @@ impl Transport {
             self.write_buf.advance(count);
             self.written += count as u64;
         }
-        if self.write_buf.capacity() > KEEP_BYTES {
+        if self.is_write_grown {
             self.write_buf = BytesMut::new();
+            self.is_write_grown = false;
         }
         if !self.is_flushed {
             ready!(Pin::new(&mut self.io).poll_flush(cx))?;
@@ -164,7 +172,7 @@ impl Transport {
                     }
                     continue;
                 }
-                Ok(None) => {}
+                Ok(None) => self.is_read_grown |= self.read_buf.capacity() > KEEP_BYTES,
                 Err(error) => {
                     return Poll::Ready(Incoming::Violation(broken_frame(&error), CloseCode::Protocol));
                 }
@@ -247,8 +255,9 @@ impl Transport {
     /// Lets go of an allocation that a large message left behind. Messages share the read buffer's memory, so
     /// the rest of a large allocation would be held as long as the connection.
     fn shrink_read_buf(&mut self) {
-        if self.read_buf.len() < READ_BYTES && self.read_buf.capacity() > KEEP_BYTES {
+        if self.is_read_grown && self.read_buf.len() < READ_BYTES {
             self.read_buf = BytesMut::from(&self.read_buf[..]);
+            self.is_read_grown = false;
         }
     }
 }
@@ -269,18 +278,4 @@ fn broken_frame(error: &ProtocolError) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_announces_its_length_before_its_payload() {
-        assert_eq!(announced(&[]), None);
-        assert_eq!(announced(&[0x82]), None);
-        assert_eq!(announced(&[0x82, 125]), Some((false, 125)));
-        assert_eq!(announced(&[0x89, 5]), Some((true, 5)));
-        assert_eq!(announced(&[0x82, 126, 1]), None);
-        assert_eq!(announced(&[0x82, 126, 1, 0]), Some((false, 256)));
-        assert_eq!(announced(&[0x02, 127, 0, 0, 0, 1, 0, 0, 0]), None);
-        assert_eq!(announced(&[0x02, 127, 0, 0, 0, 1, 0, 0, 0, 0]), Some((false, 1 << 32)));
-    }
-}
+mod tests;
