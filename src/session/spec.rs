@@ -77,6 +77,19 @@ pub enum EgressSpec {
     },
 }
 
+/// What happens to requests that are open when a connection breaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Continuity {
+    /// They fail by name.
+    #[default]
+    Off,
+    /// Those that nothing was answered to are sent again. Accepted, and not carried out yet.
+    Unanswered,
+    /// They are sent again from where playing stopped. Accepted, and not carried out yet.
+    Resume,
+}
+
 /// What a session is made from.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,6 +111,10 @@ pub struct SessionSpec {
     /// Names and values of the owner's choice.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// What the owner wants of requests that are open when a connection breaks; the session's JSON says what
+    /// is carried out.
+    #[serde(default)]
+    pub continuity: Option<Continuity>,
 }
 
 const fn default_sample_rate() -> u32 {
@@ -114,6 +131,7 @@ impl SessionSpec {
             audio_format: AudioFormat::default(),
             egress: None,
             labels: BTreeMap::new(),
+            continuity: None,
         }
     }
 

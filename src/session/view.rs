@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 
-use super::{Clock, SessionAddress, SessionSpec};
+use super::{Clock, Continuity, SessionAddress, SessionSpec};
 use crate::{
     errors::SessionError,
     recovery::{
@@ -139,6 +139,8 @@ pub struct SessionView {
     created_at: String,
     running_since: Option<String>,
     labels: BTreeMap<String, String>,
+    /// What is carried out, whatever was wished for.
+    continuity: Continuity,
 }
 
 /// An error in JSON.
@@ -191,6 +193,7 @@ impl SessionEntry {
             created_at: clock.rfc3339(self.created_at),
             running_since,
             labels: self.spec.labels.clone(),
+            continuity: Continuity::Off,
         }
     }
 }
