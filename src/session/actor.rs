@@ -37,10 +37,10 @@ impl Actor for SessionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        if let Some(input) = self.first.take() {
-            self.handle_input(input, ctx);
+        match self.first.take() {
+            Some(input) => self.handle_input(input, ctx),
+            None => self.carry_out(ctx),
         }
-        self.carry_out(ctx);
     }
 }
 
@@ -76,6 +76,8 @@ impl SessionActor {
             Effect::Ask { generation, pass } => self.tell_fleet(FleetNews::Ask(generation, pass)),
             Effect::Withdraw => self.tell_fleet(FleetNews::Withdraw),
             Effect::Settled(error) => self.tell_fleet(FleetNews::Settled(error)),
+            // A crash between the decision and this has ended the attempt before it began.
+            Effect::Connect(generation) if !self.session.borrow().lifecycle.serves(generation) => {}
             Effect::Connect(generation) => self.connect(generation, ctx),
             Effect::Close(generation) => self.close(generation),
             Effect::Parked(hold) => self.tell_fleet(FleetNews::Parked(hold)),
