@@ -256,14 +256,10 @@ impl Handler<FleetNotice> for Manager {
             FleetNews::Settled(error) => {
                 self.asks.remove(&session);
                 let retry_after = error.as_ref().and_then(|error| error.retry_after);
-                let outcome = error.map_or(AttemptOutcome::Confirmed, |error| AttemptOutcome::Refused {
-                    code: error.code,
-                    key_refused: error.is_api_key_refused(),
-                    health: error.speaks_of_health(),
-                });
+                let outcome = AttemptOutcome::of(error.as_deref());
                 FleetInput::Settled { session, outcome, retry_after }
             }
-            FleetNews::Parked(hold) => FleetInput::Parked { session, tenant, cause: park_cause(&hold) },
+            FleetNews::Parked(hold) => FleetInput::Parked { session, tenant, cause: ParkCause::of(&hold) },
             FleetNews::Unparked => FleetInput::Left { session },
             FleetNews::SlotFreed => FleetInput::SlotFreed { tenant },
             FleetNews::Gone => {
@@ -281,21 +277,6 @@ pub(super) const fn breaker_label(state: &BreakerState) -> BreakerLabel {
         BreakerState::Closed => BreakerLabel::Closed,
         BreakerState::HalfOpen { .. } => BreakerLabel::HalfOpen,
         BreakerState::Open { .. } | BreakerState::Forced => BreakerLabel::Open,
-    }
-}
-
-/// What the fleet makes of a park.
-const fn park_cause(hold: &Hold) -> ParkCause {
-    match hold {
-        Hold::Error(code @ (ErrorCode::BillingRequired | ErrorCode::CreditsExhausted)) => {
-            ParkCause::Billing(*code)
-        }
-        Hold::Error(ErrorCode::ConcurrencyLimit) => ParkCause::Concurrency,
-        // Every other code parks its own session only, by the default policy or by a configured one.
-        Hold::Error(_) => ParkCause::Duration,
-        Hold::KeyRefused => ParkCause::KeyRefused,
-        Hold::Suspension(_) => ParkCause::Suspension,
-        Hold::Operator => ParkCause::Operator,
     }
 }
 

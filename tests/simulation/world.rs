@@ -8,11 +8,11 @@ use std::{
 };
 
 use greenroom::{
-    errors::{ErrorCode, Phase, SessionError},
+    errors::{ErrorCode, Phase},
     recovery::{
         Fleet, FleetConfig, FleetEffect, FleetInput, Generation, Moment, RecoveryConfig, TenantId,
         fleet::{AttemptOutcome, ParkCause},
-        lifecycle::{Effect, Hold, Input, Pass},
+        lifecycle::{Effect, Input, Pass},
     },
 };
 
@@ -382,13 +382,13 @@ impl World {
             Effect::Withdraw => self.send(seat, Event::ToFleet(FleetInput::Withdraw { session })),
             Effect::Settled(error) => {
                 let retry_after = error.as_ref().and_then(|error| error.retry_after);
-                let outcome = attempt_outcome(error.as_deref());
+                let outcome = AttemptOutcome::of(error.as_deref());
                 self.send(seat, Event::ToFleet(FleetInput::Settled { session, outcome, retry_after }));
             }
             Effect::Connect(generation) => self.connect(seat, generation),
             Effect::Close(generation) => self.close(seat, generation),
             Effect::Parked(hold) => {
-                let cause = park_cause(&hold);
+                let cause = ParkCause::of(&hold);
                 self.send(seat, Event::ToFleet(FleetInput::Parked { session, tenant, cause }));
             }
             Effect::Unparked => self.send(seat, Event::ToFleet(FleetInput::Left { session })),
@@ -528,26 +528,5 @@ impl World {
             *states.entry(self.seats[seat].machine.state().name().as_str()).or_default() += 1;
         }
         states
-    }
-}
-
-fn attempt_outcome(error: Option<&SessionError>) -> AttemptOutcome {
-    error.map_or(AttemptOutcome::Confirmed, |error| AttemptOutcome::Refused {
-        code: error.code,
-        key_refused: error.is_api_key_refused(),
-        health: error.speaks_of_health(),
-    })
-}
-
-fn park_cause(hold: &Hold) -> ParkCause {
-    match hold {
-        Hold::Error(code @ (ErrorCode::BillingRequired | ErrorCode::CreditsExhausted)) => {
-            ParkCause::Billing(*code)
-        }
-        Hold::Error(ErrorCode::ConcurrencyLimit) => ParkCause::Concurrency,
-        Hold::Error(_) => ParkCause::Duration,
-        Hold::KeyRefused => ParkCause::KeyRefused,
-        Hold::Suspension(_) => ParkCause::Suspension,
-        Hold::Operator => ParkCause::Operator,
     }
 }

@@ -31,8 +31,8 @@ pub use machine::Fleet;
 pub use parked::Suspension;
 
 pub use super::lifecycle::Pass;
-use super::{SessionId, TenantId};
-use crate::errors::ErrorCode;
+use super::{SessionId, TenantId, lifecycle::Hold};
+use crate::errors::{ErrorCode, SessionError};
 
 /// What the fleet goes by.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,6 +161,34 @@ pub enum ParkCause {
     Duration,
     /// An operator holds it; neither probed nor released.
     Operator,
+}
+
+impl ParkCause {
+    /// What the fleet makes of a session's reason to be parked.
+    pub const fn of(hold: &Hold) -> Self {
+        match hold {
+            Hold::Error(code @ (ErrorCode::BillingRequired | ErrorCode::CreditsExhausted)) => {
+                Self::Billing(*code)
+            }
+            Hold::Error(ErrorCode::ConcurrencyLimit) => Self::Concurrency,
+            // Every other code parks its own session only, by the default policy or by a configured one.
+            Hold::Error(_) => Self::Duration,
+            Hold::KeyRefused => Self::KeyRefused,
+            Hold::Suspension(_) => Self::Suspension,
+            Hold::Operator => Self::Operator,
+        }
+    }
+}
+
+impl AttemptOutcome {
+    /// What the fleet makes of an attempt that was confirmed, or ended with `error`.
+    pub fn of(error: Option<&SessionError>) -> Self {
+        error.map_or(Self::Confirmed, |error| Self::Refused {
+            code: error.code,
+            key_refused: error.is_api_key_refused(),
+            health: error.speaks_of_health(),
+        })
+    }
 }
 
 /// What whoever holds the machine has to do.

@@ -251,10 +251,11 @@ impl Lifecycle {
         self.generation
     }
 
-    fn granted(&mut self, granted: Generation) {
-        let waiting = match &self.state {
+    /// Whether the session waits for the answer to this very ask.
+    fn waits_for(&self, asked: Generation) -> bool {
+        match &self.state {
             State::Starting(Starting::Queued(generation))
-            | State::BackingOff(BackingOff::Queued { generation, .. }) => *generation == granted,
+            | State::BackingOff(BackingOff::Queued { generation, .. }) => *generation == asked,
             State::Starting(Starting::Draining(_) | Starting::Connecting(_))
             | State::BackingOff(BackingOff::Until(_))
             | State::Running { .. }
@@ -262,27 +263,19 @@ impl Lifecycle {
             | State::Dormant
             | State::Failed
             | State::Stopped { .. } => false,
-        };
+        }
+    }
+
+    fn granted(&mut self, granted: Generation) {
         // A turn that is not wanted any more was withdrawn when that was decided.
-        if waiting {
+        if self.waits_for(granted) {
             self.state = State::Starting(Starting::Connecting(granted));
             self.emit(Effect::Connect(granted));
         }
     }
 
     fn suspended(&mut self, refused: Generation, code: ErrorCode) {
-        let waiting = match &self.state {
-            State::Starting(Starting::Queued(generation))
-            | State::BackingOff(BackingOff::Queued { generation, .. }) => *generation == refused,
-            State::Starting(Starting::Draining(_) | Starting::Connecting(_))
-            | State::BackingOff(BackingOff::Until(_))
-            | State::Running { .. }
-            | State::Parked(_)
-            | State::Dormant
-            | State::Failed
-            | State::Stopped { .. } => false,
-        };
-        if waiting {
+        if self.waits_for(refused) {
             self.hold(Hold::Suspension(code));
             self.emit(Effect::Count(Count::Park(code)));
             self.emit(Effect::EndRequests(EndRequests::All(code)));
