@@ -1,0 +1,15 @@
+//! The binary as its users meet it: started as a process, spoken to over sockets, ended by signals.
+#![allow(missing_docs, reason = "a test's name is its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot run its subject has failed"
+)]
+
+mod http;
+mod process;
+mod world;
+
+mod bodies;
+mod inputs;
