@@ -11,5 +11,9 @@ mod http;
 mod process;
 mod world;
 
+mod access;
 mod bodies;
+mod ending;
 mod inputs;
+mod listing;
+mod tap;
