@@ -134,7 +134,7 @@ impl Client {
             None => self.agent.run(request.body(())?),
         }?;
         let answer = Answer::of(response);
-        self.heard.lock().unwrap().push_str(&format!("{method} {path} {answer:?}\n{}\n", answer.body));
+        self.heard.lock().unwrap().push_str(&format!("{:?}\n{}\n", answer.headers, answer.body));
         Ok(answer)
     }
 

@@ -13,7 +13,10 @@ mod world;
 
 mod access;
 mod bodies;
+mod commands;
 mod ending;
 mod inputs;
 mod listing;
+mod nonsense;
+mod secrets;
 mod tap;
