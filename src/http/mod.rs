@@ -24,6 +24,7 @@ use actix_web::{
     App as WebApp, FromRequest, Handler, HttpResponse, HttpServer, Resource, Responder, ResponseError as _,
     Route,
     dev::{Server, ServerHandle},
+    guard,
     http::{
         Method, StatusCode,
         header::{self, HeaderValue},
@@ -186,10 +187,19 @@ fn server(app: App, listener: TcpListener, paths: fn(&mut web::ServiceConfig)) -
 
 /// A path with a handler for each of its methods; the others are told which these are.
 fn resource<const N: usize>(path: &str, methods: [(Method, Route); N]) -> Resource {
-    let allowed = methods.iter().map(|(method, _)| method.as_str()).collect::<Vec<_>>().join(", ");
-    let resource = methods
-        .into_iter()
-        .fold(web::resource(path), |resource, (method, route)| resource.route(route.method(method)));
+    let mut allowed = Vec::new();
+    let mut resource = web::resource(path);
+    for (method, route) in methods {
+        allowed.push(method.to_string());
+        let mut accepted = guard::Any(guard::Method(method.clone()));
+        // RFC 9110, 9.1: what answers GET answers HEAD; the server leaves the body out.
+        if method == Method::GET {
+            allowed.push(Method::HEAD.to_string());
+            accepted = accepted.or(guard::Head());
+        }
+        resource = resource.route(route.guard(accepted));
+    }
+    let allowed = allowed.join(", ");
     resource.default_service(web::to(move || std::future::ready(method_not_allowed(&allowed))))
 }
 

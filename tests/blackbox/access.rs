@@ -123,6 +123,9 @@ fn metrics_and_health_need_no_key_and_the_codes_are_twenty() {
     assert_eq!(nobody.get("/readyz").is(200).json(), json!({"status": "ready"}));
     let metrics = nobody.get("/metrics").is(200);
     assert!(metrics.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"), "{metrics:?}");
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(nobody.call("HEAD", path, None).is(200).body, "", "{path}");
+    }
     let codes = world.greenroom.admin.get("/v1/codes").is(200).json();
     let codes = codes["codes"].as_array().unwrap();
     assert_eq!(codes.len(), 20);

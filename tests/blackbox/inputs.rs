@@ -128,11 +128,11 @@ fn what_is_not_there_is_404_and_a_wrong_method_405_with_those_that_are_allowed()
         let continued = format!("/v1/sessions/{id}/requests?req_id=absent");
         client.send(&continued, b"pcm!").is_problem(404, "notFound");
         for (method, path, allowed) in [
-            ("PUT", "/v1/sessions".to_owned(), "GET, POST"),
-            ("DELETE", "/v1/sessions".to_owned(), "GET, POST"),
-            ("POST", format!("/v1/sessions/{id}"), "GET, DELETE"),
+            ("PUT", "/v1/sessions".to_owned(), "GET, HEAD, POST"),
+            ("DELETE", "/v1/sessions".to_owned(), "GET, HEAD, POST"),
+            ("POST", format!("/v1/sessions/{id}"), "GET, HEAD, DELETE"),
             ("GET", format!("/v1/sessions/{id}/requests"), "POST"),
-            ("POST", format!("/v1/sessions/{id}/requests/r"), "GET"),
+            ("POST", format!("/v1/sessions/{id}/requests/r"), "GET, HEAD"),
             ("GET", format!("/v1/sessions/{id}/interrupt"), "POST"),
         ] {
             let body = (method != "GET" && method != "DELETE").then_some(&b"{}"[..]);
@@ -143,7 +143,7 @@ fn what_is_not_there_is_404_and_a_wrong_method_405_with_those_that_are_allowed()
     for path in ["/v1/tenants/nobody/park", "/v1/upstreams/nowhere/open"] {
         admin.send(path, b"").is_problem(404, "notFound");
     }
-    refuses_method(&admin.send("/metrics", b""), "GET");
+    refuses_method(&admin.send("/metrics", b""), "GET, HEAD");
     refuses_method(&admin.get("/v1/drain"), "POST");
     // Operators' paths are not on the data plane.
     for path in ["/metrics", "/readyz", "/v1/codes", "/v1/upstreams"] {
