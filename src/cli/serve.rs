@@ -52,6 +52,7 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 async fn serve(config: Config) -> ExitCode {
+    let told_to_end = signals::terminate();
     let mut process = match Process::start(&config) {
         Ok(process) => process,
         Err(error) => {
@@ -66,7 +67,7 @@ async fn serve(config: Config) -> ExitCode {
     for note in config.notes() {
         tracing::warn!(note, "configuration");
     }
-    let end = process.until_end(signals::terminate()).await;
+    let end = process.until_end(told_to_end).await;
     tracing::info!("greenroom drains");
     let in_time = process.stop().await;
     match end {

@@ -2,6 +2,7 @@
 
 use std::{io::Write as _, net::SocketAddr, process::ExitCode};
 
+use super::signals;
 use crate::simulator::{self, Pace, SimulatorConfig};
 
 /// The arguments.
@@ -59,6 +60,7 @@ fn simulate(args: Args) -> Result<(), String> {
         ..SimulatorConfig::default()
     };
     actix_rt::System::new().block_on(async move {
+        let told_to_end = signals::terminate();
         let listen = config.listen;
         let simulator =
             simulator::start(config).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
@@ -69,18 +71,8 @@ fn simulate(args: Args) -> Result<(), String> {
         // A closed pipe is no reason to end: the simulator is of use without its reader.
         let _ =
             writeln!(std::io::stdout(), "console  {console}\ningress  {ingress}\ncontrol  {console}/_sim/");
-        interrupted().await.map_err(|error| format!("cannot wait for signals: {error}"))?;
+        told_to_end.await;
         simulator.stop().await;
         Ok(())
     })
-}
-
-/// SIGINT or SIGTERM.
-async fn interrupted() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupt = tokio::signal::ctrl_c() => interrupt,
-        _ = terminate.recv() => Ok(()),
-    }
 }

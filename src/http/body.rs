@@ -1,12 +1,12 @@
-//! Reading bodies, within bounds.
+//! Reading bodies, within bounds, and queries.
 
 use std::time::Duration;
 
-use actix_web::{error::PayloadError, http::StatusCode, web};
+use actix_web::{HttpRequest, error::PayloadError, http::StatusCode, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, error::Category};
+use serde_json::{Map, Value};
 
 use super::Problem;
 
@@ -46,19 +46,32 @@ pub(super) async fn json_object(mut payload: web::Payload) -> Result<Map<String,
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
-    serde_json::from_slice(&body).map_err(|error| json_problem(&error))
+    // Read as any value first: what is cut off is malformed, whatever it begins with.
+    match serde_json::from_slice(&body) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            Err(Problem::unprocessable("invalidBody", "the body must be a JSON object: {...}"))
+        }
+        Err(error) => Err(Problem::new(StatusCode::BAD_REQUEST, "malformedJson", error.to_string())),
+    }
 }
 
 /// Reads a typed value from an object; what it does not know or cannot take is named.
 pub(super) fn read<T: DeserializeOwned>(object: Map<String, Value>) -> Result<T, Problem> {
-    serde_json::from_value(Value::Object(object)).map_err(|error| json_problem(&error))
+    serde_path_to_error::deserialize(Value::Object(object))
+        .map_err(|error| Problem::unprocessable("invalidBody", named(&error)))
 }
 
-fn json_problem(error: &serde_json::Error) -> Problem {
-    match error.classify() {
-        Category::Data => Problem::unprocessable("invalidBody", error.to_string()),
-        Category::Io | Category::Syntax | Category::Eof => {
-            Problem::new(StatusCode::BAD_REQUEST, "malformedJson", error.to_string())
-        }
-    }
+/// Reads the query of a request; what it does not know or cannot take is named.
+pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Problem> {
+    let pairs = url::form_urlencoded::parse(request.query_string().as_bytes());
+    serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs))
+        .map_err(|error| Problem::unprocessable("invalidQuery", named(&error)))
+}
+
+/// The field and what is wrong with it. A field that is missing or unknown has no path, and is named by the
+/// error itself.
+fn named<E: std::error::Error>(error: &serde_path_to_error::Error<E>) -> String {
+    let path = error.path().to_string();
+    if path == "." { error.inner().to_string() } else { format!("{path}: {}", error.inner()) }
 }

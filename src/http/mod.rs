@@ -21,9 +21,14 @@ use std::{
 };
 
 use actix_web::{
-    App as WebApp, HttpResponse, HttpServer, ResponseError as _,
+    App as WebApp, FromRequest, Handler, HttpResponse, HttpServer, Resource, Responder, ResponseError as _,
+    Route,
     dev::{Server, ServerHandle},
-    http::StatusCode,
+    guard,
+    http::{
+        Method, StatusCode,
+        header::{self, HeaderValue},
+    },
     web,
 };
 use tokio::sync::Notify;
@@ -180,18 +185,51 @@ fn server(app: App, listener: TcpListener, paths: fn(&mut web::ServiceConfig)) -
     Ok(server.run())
 }
 
-/// A path of which one method is served; the others are told so.
-fn only(path: &str, route: actix_web::Route) -> actix_web::Resource {
-    web::resource(path).route(route).default_service(web::to(method_not_allowed))
+/// A path with a handler for each of its methods; the others are told which these are.
+fn resource<const N: usize>(path: &str, methods: [(Method, Route); N]) -> Resource {
+    let mut allowed = Vec::new();
+    let mut resource = web::resource(path);
+    for (method, route) in methods {
+        allowed.push(method.to_string());
+        let mut accepted = guard::Any(guard::Method(method.clone()));
+        // RFC 9110, 9.1: what answers GET answers HEAD; the server leaves the body out.
+        if method == Method::GET {
+            allowed.push(Method::HEAD.to_string());
+            accepted = accepted.or(guard::Head());
+        }
+        resource = resource.route(route.guard(accepted));
+    }
+    let allowed = allowed.join(", ");
+    resource.default_service(web::to(move || std::future::ready(method_not_allowed(&allowed))))
 }
 
-async fn method_not_allowed() -> HttpResponse {
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "methodNotAllowed",
-        "the path has other methods than this one",
-    )
-    .error_response()
+fn get<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    resource(path, [(Method::GET, web::to(handler))])
+}
+
+fn post<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    resource(path, [(Method::POST, web::to(handler))])
+}
+
+fn method_not_allowed(allowed: &str) -> HttpResponse {
+    let detail = format!("this path has {allowed} only");
+    let mut response =
+        Problem::new(StatusCode::METHOD_NOT_ALLOWED, "methodNotAllowed", detail).error_response();
+    // RFC 9110, 15.5.6: a 405 must name the methods.
+    if let Ok(allowed) = HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
 }
 
 async fn path_not_found() -> HttpResponse {
@@ -201,38 +239,34 @@ async fn path_not_found() -> HttpResponse {
 /// The paths that both planes have.
 fn session_paths(routes: &mut web::ServiceConfig) {
     routes
-        .service(
-            web::resource("/v1/sessions")
-                .route(web::post().to(sessions::create))
-                .route(web::get().to(sessions::list))
-                .default_service(web::to(method_not_allowed)),
-        )
-        .service(
-            web::resource("/v1/sessions/{id}")
-                .route(web::get().to(sessions::get))
-                .route(web::delete().to(sessions::delete))
-                .default_service(web::to(method_not_allowed)),
-        )
-        .service(only("/v1/sessions/{id}/requests", web::post().to(requests::send)))
-        .service(only("/v1/sessions/{id}/requests/{req_id}", web::get().to(requests::get)))
-        .service(only("/v1/sessions/{id}/interrupt", web::post().to(requests::interrupt)));
+        .service(resource(
+            "/v1/sessions",
+            [(Method::GET, web::to(sessions::list)), (Method::POST, web::to(sessions::create))],
+        ))
+        .service(resource(
+            "/v1/sessions/{id}",
+            [(Method::GET, web::to(sessions::get)), (Method::DELETE, web::to(sessions::delete))],
+        ))
+        .service(post("/v1/sessions/{id}/requests", requests::send))
+        .service(get("/v1/sessions/{id}/requests/{req_id}", requests::get))
+        .service(post("/v1/sessions/{id}/interrupt", requests::interrupt));
 }
 
 /// The paths that only the admin plane has.
 fn admin_paths(routes: &mut web::ServiceConfig) {
     routes
-        .service(only("/metrics", web::get().to(admin::metrics)))
-        .service(only("/healthz", web::get().to(admin::healthz)))
-        .service(only("/readyz", web::get().to(admin::readyz)))
-        .service(only("/v1/codes", web::get().to(admin::codes)))
-        .service(only("/v1/sessions/{id}/restart", web::post().to(sessions::restart)))
-        .service(only("/v1/sessions/{id}/park", web::post().to(sessions::park)))
-        .service(only("/v1/sessions/{id}/unpark", web::post().to(sessions::unpark)))
-        .service(only("/v1/tenants/{id}/park", web::post().to(admin::park_tenant)))
-        .service(only("/v1/tenants/{id}/unpark", web::post().to(admin::unpark_tenant)))
-        .service(only("/v1/tenants/{id}/restart", web::post().to(admin::restart_tenant)))
-        .service(only("/v1/upstreams", web::get().to(admin::upstreams)))
-        .service(only("/v1/upstreams/{name}/open", web::post().to(admin::open_upstream)))
-        .service(only("/v1/upstreams/{name}/close", web::post().to(admin::close_upstream)))
-        .service(only("/v1/drain", web::post().to(admin::drain)));
+        .service(get("/metrics", admin::metrics))
+        .service(get("/healthz", admin::healthz))
+        .service(get("/readyz", admin::readyz))
+        .service(get("/v1/codes", admin::codes))
+        .service(post("/v1/sessions/{id}/restart", sessions::restart))
+        .service(post("/v1/sessions/{id}/park", sessions::park))
+        .service(post("/v1/sessions/{id}/unpark", sessions::unpark))
+        .service(post("/v1/tenants/{id}/park", admin::park_tenant))
+        .service(post("/v1/tenants/{id}/unpark", admin::unpark_tenant))
+        .service(post("/v1/tenants/{id}/restart", admin::restart_tenant))
+        .service(get("/v1/upstreams", admin::upstreams))
+        .service(post("/v1/upstreams/{name}/open", admin::open_upstream))
+        .service(post("/v1/upstreams/{name}/close", admin::close_upstream))
+        .service(post("/v1/drain", admin::drain));
 }

@@ -117,13 +117,11 @@ pub(super) async fn send(
     app: web::Data<App>,
     scope: Scope,
     id: web::Path<String>,
-    query: Result<web::Query<SendQuery>, actix_web::Error>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let entry = find(&app, &scope, &id)?;
-    let query =
-        query.map_err(|error| Problem::unprocessable("invalidQuery", error.to_string()))?.into_inner();
+    let query: SendQuery = body::query(&request)?;
     let watch = query.watch()?;
     let length = content_length(&request);
     check_length(&entry, length, app.max_body_bytes)?;

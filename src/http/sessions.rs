@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix_web::{HttpResponse, http::StatusCode, http::header, web};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
@@ -126,10 +126,9 @@ impl Filter {
 pub(super) async fn list(
     app: web::Data<App>,
     scope: Scope,
-    query: Result<web::Query<ListQuery>, actix_web::Error>,
+    request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let query =
-        query.map_err(|error| Problem::unprocessable("invalidQuery", error.to_string()))?.into_inner();
+    let query: ListQuery = body::query(&request)?;
     let filter = Filter::of(&query)?;
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if limit == 0 || limit > MAX_LIMIT {
@@ -156,6 +155,8 @@ fn decode_cursor(cursor: &str) -> Result<SessionId, Problem> {
         .decode(cursor)
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
+        // Any text could stand for a place in the list; one that is no id would silently be the wrong place.
+        .filter(|id| id.starts_with("ses_"))
         .map(SessionId::from)
         .ok_or_else(|| {
             Problem::unprocessable("invalidQuery", "cursor: use the next_cursor of the page before, as it is")
