@@ -35,10 +35,10 @@ impl Actor for SessionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        if let Some(input) = self.first.take() {
-            self.handle_input(input, ctx);
+        match self.first.take() {
+            Some(input) => self.handle_input(input, ctx),
+            None => self.carry_out(ctx),
         }
-        self.carry_out(ctx);
     }
 }
 
@@ -177,7 +177,7 @@ impl SessionActor {
             close_code = error.close_code.unwrap_or_default(),
             http_status = error.http_status.unwrap_or_default(),
             rule = error.rule,
-            action = self.context.recovery.policy.action(error.code).as_str(),
+            action = self.context.recovery.policy.answer(error).as_str(),
             error = error.message,
             "session error"
         );
