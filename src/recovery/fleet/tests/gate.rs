@@ -48,7 +48,7 @@ fn grants_lie_on_a_grid_five_percent_wider_than_the_rate() {
 
 #[test]
 fn a_late_tick_keeps_the_grid_if_it_is_late_by_no_more_than_two_milliseconds() {
-    for (late, next) in [(ms(0), ms(202)), (ms(2), ms(202)), (ms(7), ms(207))] {
+    for (late, next) in [(ms(0), ms(210)), (ms(2), ms(210)), (ms(7), ms(215))] {
         let mut world = gate(100, 10);
         for session in ["a/0", "a/1", "a/2"] {
             world.ask(session);
