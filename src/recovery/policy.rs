@@ -25,7 +25,9 @@ impl Policy {
     pub fn answer(&self, error: &SessionError) -> Action {
         match self.action(error.code) {
             Action::Renew if error.is_api_key_refused() => Action::Park,
-            action @ (Action::Restart | Action::Renew | Action::Park | Action::Sleep | Action::Fail) => action,
+            action @ (Action::Restart | Action::Renew | Action::Park | Action::Sleep | Action::Fail) => {
+                action
+            }
         }
     }
 

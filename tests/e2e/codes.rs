@@ -105,7 +105,8 @@ fn check_error(row: &Row, session: &Value, connection_id: &Value) {
     // RFC 3339 UTC of the same precision sorts as text.
     assert!(error["at"].as_str() >= session["created_at"].as_str(), "{name}: {error}");
     let has_reason = session["reason"].as_str().is_some_and(|text| text.contains("runbooks.md#"));
-    let has_words = has_reason || row.ends == Ends::Running || row.ends == Ends::Dormant || is_key_refused(row);
+    let has_words =
+        has_reason || row.ends == Ends::Running || row.ends == Ends::Dormant || is_key_refused(row);
     assert!(has_words, "{name}: {session}");
     if is_key_refused(row) {
         assert!(session["reason"].as_str().is_some_and(|text| text.contains("API key")), "{name}: {session}");

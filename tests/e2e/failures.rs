@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{ACME, World};
+use crate::world::{ACME, World, silence};
 
 /// Strikes a running session, and gives the session once it has noted an error.
 async fn struck(world: &World, id: &str, effect: &Value) -> Value {
@@ -60,6 +60,9 @@ async fn an_error_that_is_followed_by_the_loss_of_the_socket_is_one_error() {
     let world = World::start("").await;
     let id = world.running(ACME, "subject").await;
     world.strike("subject", &json!({"server_error": {"code": 13, "message": "something broke"}}));
+    // While the close that may follow is waited for, frames are delivered: these tell that the error has come.
+    let path = format!("/v1/sessions/{id}/requests?wait=true");
+    assert_eq!(world.audio(ACME, &path, silence(1)).await.expect(200)["outcome"], "completed");
     world.strike("subject", &json!({"drop": {}}));
     let session = world.wait_restarted(&id, 1).await;
     let error = &session["last_error"];

@@ -49,8 +49,7 @@ async fn connections_and_sessions_are_counted_as_they_are_at_every_quiet_moment(
     world.admin(Method::DELETE, &format!("/v1/sessions/{}", ids[2]), &Value::Null).await.expect(200);
     world.strike("counted-3", &json!({"close": {"code": 1008, "reason": "app id mismatch"}}));
     world.strike("counted-4", &json!({"close": {"code": 1000, "reason": "no audio input for 60 s"}}));
-    let by_state =
-        [("parked", 1.0), ("running", 6.0), ("stopped", 1.0), ("failed", 1.0), ("dormant", 1.0)];
+    let by_state = [("parked", 1.0), ("running", 6.0), ("stopped", 1.0), ("failed", 1.0), ("dormant", 1.0)];
     agree(&world, "one of each", &by_state).await;
 
     world.admin(Method::POST, "/v1/tenants/globex/park", &json!({})).await.expect(202);

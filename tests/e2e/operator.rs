@@ -176,3 +176,22 @@ async fn requests_that_are_open_when_a_person_ends_the_turn_are_interrupted() {
     assert_eq!(world.metric("greenroom_requests_total", &[("outcome", "interrupted")]), 3.0);
     world.end().await;
 }
+
+#[actix_rt::test]
+async fn a_restart_waits_for_the_old_connection_though_the_service_does_not_answer_its_close() {
+    let world = World::start("").await;
+    let id = world.running(ACME, "subject").await;
+    let before = world.session(&id).await;
+    world.strike("subject", &json!({"silence": {}}));
+    assert_eq!(world.operate(&id, "restart").await["state"], "starting");
+    world
+        .wait_for(&id, "a new connection", |session| {
+            session["state"] == "running" && session["connection_id"] != before["connection_id"]
+        })
+        .await;
+    let stats = world.simulator.stats();
+    let seen = stats.session("app-acme", "subject").unwrap();
+    assert_eq!((seen.connections, seen.peak), (2, 1));
+    assert_eq!(world.all_errors(), 0.0);
+    world.end().await;
+}

@@ -78,7 +78,9 @@ async fn a_panic_while_parked_leaves_it_parked_and_one_while_starting_starts_it_
     world.operate(&parked, "unpark").await;
     world.wait_state(&parked, "running").await;
 
-    world.faults(&json!([{"match": {"avatar_id": "starting"}, "at": "handshake", "do": {"silence": {}}, "times": 1}]));
+    world.faults(
+        &json!([{"match": {"avatar_id": "starting"}, "at": "handshake", "do": {"silence": {}}, "times": 1}]),
+    );
     let starting = world.create(ACME, "starting", &json!({})).await;
     until("its handshake", async || match world.simulator.stats().connections.unconfirmed {
         1 => Ok(()),
@@ -128,5 +130,20 @@ async fn a_panic_of_a_session_that_is_being_ended_gives_its_place_back_once() {
     .await;
     let refused = world.admin(Method::POST, "/v1/sessions", &body).await.expect(429);
     assert_eq!(refused["code"], "tenantQuotaReached");
+    world.end().await;
+}
+
+#[actix_rt::test]
+async fn a_command_that_is_lost_in_a_crash_is_given_again() {
+    let world = World::start("").await;
+    let id = world.running(ACME, "crashes").await;
+    // The command stands behind the crash in the mailbox, and goes down with it.
+    crash(&world, &id);
+    world.admin(Method::POST, "/v1/tenants/acme/park", &json!({})).await.expect(202);
+    assert_eq!(world.session(&id).await["state"], "parked");
+    world.operate(&id, "unpark").await;
+    world.wait_state(&id, "running").await;
+    crash(&world, &id);
+    // As is that of the end, or the session would not end in time.
     world.end().await;
 }

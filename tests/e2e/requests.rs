@@ -114,7 +114,8 @@ async fn a_chunked_upload_is_one_request_however_its_pieces_are_cut() {
     let id = world.running(ACME, "speaker").await;
     // Odd pieces: samples are cut in two on the way.
     let whole = silence(50);
-    let pieces: Vec<_> = whole.chunks(777).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();
+    let pieces: Vec<_> =
+        whole.chunks(777).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect();
     let sent = world
         .data_request(Method::POST, ACME, &requests_of(&id, "?wait=true"))
         .send_stream(stream::iter(pieces));
@@ -189,7 +190,8 @@ async fn audio_that_is_accepted_while_backing_off_is_sent_in_order_after_the_rec
     let first = world.audio(ACME, &requests_of(&id, "?end=false"), silence(10)).await.expect(202);
     assert_eq!(world.session(&id).await["state"], "backing_off");
     assert_eq!(world.metric("greenroom_outbox_bytes", &[]), 12_800.0);
-    let last = requests_of(&id, &format!("?wait=true&frames=true&req_id={}", first["req_id"].as_str().unwrap()));
+    let last =
+        requests_of(&id, &format!("?wait=true&frames=true&req_id={}", first["req_id"].as_str().unwrap()));
     let request = world.audio(ACME, &last, silence(10)).await.expect(200);
     assert_eq!((&request["outcome"], &request["frame_count"]), (&json!("completed"), &json!(20)));
     let seen = &world.simulator.stats().requests[request["req_id"].as_str().unwrap()];
@@ -272,8 +274,11 @@ async fn audio_for_a_session_that_does_not_connect_by_itself_is_refused_by_code(
 async fn a_dormant_session_is_woken_by_audio_and_answers_it() {
     let world = World::start("").await;
     let id = world.running(ACME, "sleeper").await;
-    world.strike("sleeper", &json!({"server_error": {"code": 14, "message": "livekit silence timeout",
-        "then_close": {"code": 1000, "reason": ""}}}));
+    world.strike(
+        "sleeper",
+        &json!({"server_error": {"code": 14, "message": "livekit silence timeout",
+        "then_close": {"code": 1000, "reason": ""}}}),
+    );
     world.wait_state(&id, "dormant").await;
     let request = speak(&world, &id, 10).await;
     assert_eq!((&request["outcome"], &request["frame_count"]), (&json!("completed"), &json!(10)));

@@ -1,11 +1,16 @@
 //! Many sessions lose their connection in one instant, and one that loses it again and again.
 
 use std::{
-    collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use greenroom::{recovery::StateName, simulator::Filter};
+use futures_util::future::join_all;
+use greenroom::{
+    recovery::{StateName, TenantId},
+    session::{Operate, Operation, SessionEntry, SessionSpec},
+    simulator::Filter,
+};
 use serde_json::json;
 
 use crate::world::{ACME, GLOBEX, World, until};
@@ -78,7 +83,9 @@ async fn five_hundred_sessions_that_lose_their_connection_at_once_come_back_thro
 #[actix_rt::test]
 async fn a_budget_of_five_restarts_is_six_connections_and_then_failed() {
     let world = World::start("recovery.budget.restarts = 5\n").await;
-    world.faults(&json!([{"match": {"avatar_id": "doomed"}, "at": {"after_seconds": 0.02}, "do": {"drop": {}}}]));
+    world.faults(
+        &json!([{"match": {"avatar_id": "doomed"}, "at": {"after_seconds": 0.02}, "do": {"drop": {}}}]),
+    );
     let id = world.create(ACME, "doomed", &json!({})).await;
     let session = world.wait_state(&id, "failed").await;
     assert_eq!(session["last_error"]["code"], "connectionClosed");
@@ -102,13 +109,40 @@ async fn a_budget_of_five_restarts_is_six_connections_and_then_failed() {
     world.end().await;
 }
 
+/// Makes sessions without waiting for any of them to be more than made: their actors may not be there yet.
+async fn make_at_once(world: &World, count: usize) -> Vec<Arc<SessionEntry>> {
+    let manager = world.process.manager();
+    let tenant = TenantId::from(ACME);
+    let made =
+        (0..count).map(|number| manager.create(&tenant, SessionSpec::for_avatar(format!("made-{number}"))));
+    join_all(made).await.into_iter().map(|made| made.unwrap().unwrap()).collect()
+}
+
 #[actix_rt::test]
 async fn sessions_that_are_made_in_the_last_moment_are_ended_too() {
-    let world = World::start("").await;
-    let mut made = BTreeSet::new();
-    for number in 0..50 {
-        made.insert(world.create(ACME, &format!("late-{number}"), &json!({})).await);
+    for _ in 0..10 {
+        let world = World::start("").await;
+        make_at_once(&world, 100).await;
+        world.end().await;
     }
-    assert_eq!(made.len(), 50);
+}
+
+#[actix_rt::test]
+async fn a_command_for_a_tenant_reaches_the_sessions_that_were_just_made() {
+    let world = World::start("").await;
+    for _ in 0..5 {
+        let made = make_at_once(&world, 100).await;
+        let tenant = TenantId::from(ACME);
+        world.process.manager().operate_tenant(&tenant, Operation::Park).await.unwrap();
+        until("all of them to be parked", async || {
+            let left = made.iter().filter(|entry| entry.snapshot.load().state_name() != StateName::Parked);
+            let left: Vec<_> = left.map(|entry| entry.snapshot.load().state_name()).collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("not parked: {left:?}")) }
+        })
+        .await;
+        for entry in made {
+            world.process.manager().ask(&entry, || Operate(Operation::Delete)).await.unwrap();
+        }
+    }
     world.end().await;
 }

@@ -92,7 +92,9 @@ async fn the_probe_lifts_a_suspension_without_a_person() {
 #[actix_rt::test]
 async fn a_refused_api_key_suspends_the_tenant_and_unpark_of_the_tenant_brings_it_back() {
     let world = World::start("").await;
-    world.faults(&json!([{"match": {"api_key": "upstream-acme"}, "at": "token", "do": {"http": {"status": 401}}}]));
+    world.faults(
+        &json!([{"match": {"api_key": "upstream-acme"}, "at": "token", "do": {"http": {"status": 401}}}]),
+    );
     let first = world.create(ACME, "first", &json!({})).await;
     world.wait_state(&first, "parked").await;
     suspended(&world, ACME, 1.0).await;

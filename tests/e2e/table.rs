@@ -78,7 +78,8 @@ impl Row {
 
     /// This happens at the token call, once.
     fn token(self, effect: &Value, told: Value) -> Self {
-        let faults = json!([{"match": {"api_key": "upstream-acme"}, "at": "token", "do": effect, "times": 1}]);
+        let faults =
+            json!([{"match": {"api_key": "upstream-acme"}, "at": "token", "do": effect, "times": 1}]);
         Self { faults, told, ..self }
     }
 

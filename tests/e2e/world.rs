@@ -79,7 +79,10 @@ fn configuration(simulator: &Simulator, extra: &str) -> String {
 /// The lines of `extra` that are variables, for keys of tenants.
 fn environment(extra: &str) -> BTreeMap<String, String> {
     let variables = extra.lines().filter(|line| line.starts_with("GREENROOM_"));
-    variables.filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())).collect()
+    variables
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect()
 }
 
 pub(crate) fn tenant_key(tenant: &str) -> String {
