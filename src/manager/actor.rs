@@ -19,8 +19,8 @@ use crate::{
     outbox::LedgerConfig,
     recovery::{
         AttemptOutcome, BreakerState, Fleet, FleetEffect, FleetInput, Generation, Lifecycle, Moment,
-        ParkCause, SessionId, TenantId,
-        lifecycle::{Hold, Input, State},
+        ParkCause, SessionId, StateName, TenantId,
+        lifecycle::{Hold, Input},
     },
     session::{
         Clock, FleetAnswer, FleetNews, FleetNotice, Operate, Operation, Origin, SessionEntry, SessionSpec,
@@ -31,6 +31,10 @@ use crate::{
 
 /// How often retention and upkeep are looked after.
 const UPKEEP: Duration = Duration::from_secs(1);
+
+/// How often a drain looks for sessions that its command has missed: those whose actor was just being made, or
+/// being rebuilt after a crash.
+const END_AGAIN: Duration = Duration::from_millis(50);
 
 /// The supervisor of all sessions of this process.
 pub(super) struct Manager {
@@ -152,6 +156,17 @@ impl Manager {
             }
         }
         self.metrics.upkeep();
+    }
+
+    /// Ends every session that is not ended yet.
+    fn end_all(&self) {
+        let all = self.registry.all();
+        for entry in all.iter().filter(|entry| entry.snapshot.load().state_name() != StateName::Stopped) {
+            if let Some(address) = entry.address.load_full() {
+                // One message for each session, and none to those that have taken it.
+                address.do_send(Operate(Operation::Delete));
+            }
+        }
     }
 
     fn forget(&self, id: &SessionId) {
@@ -296,38 +311,17 @@ impl Handler<Create> for Manager {
     }
 }
 
-/// Carries an operation out on all sessions of a tenant; answers with their number.
+/// Lifts a tenant's suspension.
 #[derive(Debug, Message)]
-#[rtype(result = "usize")]
-pub(super) struct OperateTenant {
-    pub(super) tenant: TenantId,
-    pub(super) operation: Operation,
-}
+#[rtype(result = "()")]
+pub(super) struct Unsuspend(pub(super) TenantId);
 
-impl Handler<OperateTenant> for Manager {
-    type Result = usize;
+impl Handler<Unsuspend> for Manager {
+    type Result = ();
 
-    fn handle(&mut self, message: OperateTenant, ctx: &mut Self::Context) -> Self::Result {
-        let OperateTenant { tenant, operation } = message;
-        if operation == Operation::Unpark {
-            self.fleet(FleetInput::Unsuspend { tenant: tenant.clone() }, ctx);
-        }
-        let sessions = self.registry.of_tenant(&tenant);
-        for entry in sessions.iter().filter(|entry| is_meant(operation, entry)) {
-            if let Some(address) = entry.address.load_full() {
-                // One message for each session of the tenant.
-                address.do_send(Operate(operation));
-            }
-        }
-        sessions.len()
+    fn handle(&mut self, Unsuspend(tenant): Unsuspend, ctx: &mut Self::Context) {
+        self.fleet(FleetInput::Unsuspend { tenant }, ctx);
     }
-}
-
-/// Whether an operation on a tenant goes to this session of it. Sessions that wait for a free slot are called
-/// one after another by the fleet: all at once they would only be refused again.
-fn is_meant(operation: Operation, entry: &SessionEntry) -> bool {
-    operation != Operation::Unpark
-        || entry.snapshot.load().state != State::Parked(Hold::Error(ErrorCode::ConcurrencyLimit))
 }
 
 /// Takes no new session, ends all, and answers when the last one is gone.
@@ -338,18 +332,15 @@ pub(super) struct Drain;
 impl Handler<Drain> for Manager {
     type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _message: Drain, _ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, _message: Drain, ctx: &mut Self::Context) -> Self::Result {
         let (told, gone) = oneshot::channel();
         let waiting = match &mut self.mode {
             Mode::Draining(waiting) => waiting,
             mode @ Mode::Open => {
                 *mode = Mode::Draining(Vec::new());
-                for entry in self.registry.all() {
-                    if let Some(address) = entry.address.load_full() {
-                        address.do_send(Operate(Operation::Delete));
-                    }
-                }
-                let Mode::Draining(waiting) = mode else { return Box::pin(async {}) };
+                self.end_all();
+                ctx.run_interval(END_AGAIN, |manager, _ctx| manager.end_all());
+                let Mode::Draining(waiting) = &mut self.mode else { return Box::pin(async {}) };
                 waiting
             }
         };

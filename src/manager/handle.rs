@@ -3,14 +3,19 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{Addr, Handler, MailboxError, Message, dev::ToEnvelope};
+use futures_util::future::join_all;
 
 use super::{
     CreateRefused, Registry, TenantRuntime, UpstreamView,
-    actor::{AskUpstreams, Create, Drain, Manager, OperateTenant, SetBreaker},
+    actor::{AskUpstreams, Create, Drain, Manager, SetBreaker, Unsuspend},
 };
 use crate::{
-    recovery::{Policy, StateName, TenantId},
-    session::{Clock, Operation, SessionActor, SessionEntry, SessionSpec, SessionView},
+    errors::ErrorCode,
+    recovery::{
+        Policy, StateName, TenantId,
+        lifecycle::{Hold, State},
+    },
+    session::{Clock, Operate, Operation, SessionActor, SessionEntry, SessionSpec, SessionView},
 };
 
 /// How long an actor may take to answer. A turn takes microseconds; a second and more means that its thread
@@ -85,17 +90,32 @@ impl ManagerHandle {
         self.ask_manager(Create { tenant: tenant.clone(), spec }).await
     }
 
-    /// Carries an operation out on all sessions of a tenant; gives their number.
+    /// Carries an operation out on all sessions of a tenant that are not stopped; gives the number of those that
+    /// took it. Sessions whose actor is just being made or rebuilt are waited for.
     ///
     /// # Errors
     ///
-    /// The manager did not answer.
+    /// The manager or a session did not answer in time; the others have taken it.
     pub async fn operate_tenant(
         &self,
         tenant: &TenantId,
         operation: Operation,
     ) -> Result<usize, Unreachable> {
-        self.ask_manager(OperateTenant { tenant: tenant.clone(), operation }).await
+        if operation == Operation::Unpark {
+            self.ask_manager(Unsuspend(tenant.clone())).await?;
+        }
+        let sessions = self.registry.of_tenant(tenant);
+        let meant = sessions.iter().filter(|entry| is_meant(operation, entry));
+        let answers = join_all(meant.map(|entry| self.ask(entry, || Operate(operation)))).await;
+        let mut took = 0;
+        for answer in answers {
+            match answer {
+                Ok(_) => took += 1,
+                Err(Unreachable::Ended) => {}
+                Err(late @ Unreachable::Late) => return Err(late),
+            }
+        }
+        Ok(took)
     }
 
     /// How the service's endpoints are judged.
@@ -179,4 +199,11 @@ impl ManagerHandle {
             Ok(Err(MailboxError::Timeout)) | Err(_) => Err(Unreachable::Late),
         }
     }
+}
+
+/// Whether an operation on a tenant goes to this session of it. Sessions that wait for a free slot are called
+/// one after another by the fleet: all at once they would only be refused again.
+fn is_meant(operation: Operation, entry: &SessionEntry) -> bool {
+    operation != Operation::Unpark
+        || entry.snapshot.load().state != State::Parked(Hold::Error(ErrorCode::ConcurrencyLimit))
 }

@@ -1,6 +1,6 @@
 //! The policy table: which action answers which code.
 
-use crate::errors::{Action, ErrorCode};
+use crate::errors::{Action, ErrorCode, SessionError};
 
 /// The action for each code: the defaults of the design, changed by `[recovery.policy]` and per tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,17 @@ impl Policy {
     /// The action that answers `code`.
     pub const fn action(&self, code: ErrorCode) -> Action {
         self.actions[code.index()]
+    }
+
+    /// The action that answers `error`: that of its code, but where the API key was refused no fresh token can be
+    /// had, so that a renewal is a park.
+    pub fn answer(&self, error: &SessionError) -> Action {
+        match self.action(error.code) {
+            Action::Renew if error.is_api_key_refused() => Action::Park,
+            action @ (Action::Restart | Action::Renew | Action::Park | Action::Sleep | Action::Fail) => {
+                action
+            }
+        }
     }
 
     /// The same table with another action for `code`.

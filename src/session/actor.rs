@@ -181,7 +181,7 @@ impl SessionActor {
             close_code = error.close_code.unwrap_or_default(),
             http_status = error.http_status.unwrap_or_default(),
             rule = error.rule,
-            action = self.context.recovery.policy.action(error.code).as_str(),
+            action = self.context.recovery.policy.answer(error).as_str(),
             error = error.message,
             "session error"
         );

@@ -186,7 +186,7 @@ impl SessionEntry {
             next_attempt_at: snapshot.next_attempt_at.map(|at| clock.rfc3339(at)),
             last_error: snapshot.last_error.as_ref().map(|(error, at)| ErrorView {
                 error: SessionError::clone(error),
-                action: policy.action(error.code).as_str(),
+                action: policy.answer(error).as_str(),
                 at: clock.rfc3339(*at),
                 docs_url: error.code.docs_url(),
             }),

@@ -39,24 +39,24 @@ fn an_idle_time_gives_no_right_to_a_burst() {
 }
 
 #[test]
-fn grants_lie_on_a_grid_one_percent_wider_than_the_rate() {
+fn grants_lie_on_a_grid_five_percent_wider_than_the_rate() {
     let mut world = gate(100, 10);
     for session in ["a/0", "a/1", "a/2", "a/3"] {
         world.ask(session);
     }
     let times: Vec<_> = world.pass(secs(1)).into_iter().map(|(at, _)| at).collect();
-    assert_eq!(times, [ms(101), ms(202), ms(303)]);
+    assert_eq!(times, [ms(105), ms(210), ms(315)]);
 }
 
 #[test]
 fn a_late_tick_keeps_the_grid_if_it_is_late_by_no_more_than_two_milliseconds() {
-    for (late, next) in [(ms(0), ms(202)), (ms(2), ms(202)), (ms(7), ms(207))] {
+    for (late, next) in [(ms(0), ms(210)), (ms(2), ms(210)), (ms(7), ms(215))] {
         let mut world = gate(100, 10);
         for session in ["a/0", "a/1", "a/2"] {
             world.ask(session);
         }
         let start = world.now;
-        world.now = start + ms(101) + late;
+        world.now = start + ms(105) + late;
         assert_eq!(world.input(FleetInput::Tick), [grant("a/1")]);
         assert_eq!(world.fleet.next_timeout(), Some(start + next), "late by {late:?}");
     }
@@ -208,5 +208,5 @@ fn limits_of_zero_count_as_one() {
     world.ask("a/1");
     world.ask("a/2");
     world.settle("a/1", AttemptOutcome::Confirmed);
-    assert_eq!(granted(&world.pass(secs(2))), [(ms(1_010), "a/2".to_owned())]);
+    assert_eq!(granted(&world.pass(secs(2))), [(ms(1_050), "a/2".to_owned())]);
 }
