@@ -19,4 +19,5 @@ mod inputs;
 mod listing;
 mod nonsense;
 mod secrets;
+mod sessions;
 mod tap;
