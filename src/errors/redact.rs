@@ -8,7 +8,12 @@ pub const REDACTED: &str = "[redacted]";
 /// RFC 3986 lets `-._~` stand unencoded, and most encoders do; others encode all but letters and digits.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// `text` with [`REDACTED`] in place of each occurrence of one of `secrets`, as it is or percent-encoded.
+/// So much of the beginning of a secret counts as the secret: whoever quotes it in a bounded place, such as a
+/// close reason of 123 bytes, cuts it. Fewer bytes say little, and stand in innocent texts too.
+const HEAD_BYTES: usize = 12;
+
+/// `text` with [`REDACTED`] in place of each occurrence of one of `secrets`, as it is, percent-encoded or as JSON
+/// escapes it, and also where only its beginning stands there, of 12 bytes or more.
 ///
 /// Empty secrets are left out. Where secrets overlap in the text, the whole span is replaced once: taking out
 /// one secret must not leave the end of another.
@@ -30,7 +35,8 @@ pub fn redact(text: &str, secrets: &[&str]) -> String {
     clean
 }
 
-/// Every spelling to look for: plain, and percent-encoded as encoders do it.
+/// Every spelling to look for: plain, percent-encoded as encoders do it, and escaped as in JSON, where some
+/// writers escape the slash too.
 fn needles(secrets: &[&str]) -> Vec<String> {
     let mut needles: Vec<String> = secrets
         .iter()
@@ -40,7 +46,18 @@ fn needles(secrets: &[&str]) -> Vec<String> {
             let all = utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string();
             // Forms write a blank as a plus.
             let form = component.replace("%20", "+");
-            [(*secret).to_owned(), lower_hex(&component), lower_hex(&all), component, all, form]
+            let json = secret.replace('\\', "\\\\").replace('"', "\\\"");
+            let slashed = json.replace('/', "\\/");
+            [
+                (*secret).to_owned(),
+                lower_hex(&component),
+                lower_hex(&all),
+                component,
+                all,
+                form,
+                json,
+                slashed,
+            ]
         })
         .collect();
     needles.sort_unstable();
@@ -65,14 +82,22 @@ fn lower_hex(encoded: &str) -> String {
         .collect()
 }
 
-/// The byte spans of `needle` in `text`, overlapping ones included.
+/// The byte spans of `needle`, or of a beginning of it of [`HEAD_BYTES`] at least, in `text`, overlapping ones
+/// included.
 fn occurrences(text: &str, needle: &str) -> Vec<(usize, usize)> {
     let step = needle.chars().next().map_or(1, char::len_utf8);
+    let head = &needle[..needle.ceil_char_boundary(HEAD_BYTES)];
     let mut spans = Vec::new();
     let mut from = 0;
-    while let Some(found) = text.get(from..).and_then(|rest| rest.find(needle)) {
+    while let Some(found) = text.get(from..).and_then(|rest| rest.find(head)) {
         let start = from + found;
-        spans.push((start, start + needle.len()));
+        let common: usize = needle
+            .chars()
+            .zip(text[start..].chars())
+            .take_while(|(wanted, have)| wanted == have)
+            .map(|(wanted, _)| wanted.len_utf8())
+            .sum();
+        spans.push((start, start + common));
         from = start + step;
     }
     spans
@@ -87,6 +112,15 @@ mod tests {
     #[test]
     fn every_occurrence_of_every_secret_is_replaced() {
         assert_eq!(redact("key=k1 k2 k1", &["k1", "k2"]), "key=[redacted] [redacted] [redacted]");
+    }
+
+    #[test]
+    fn a_secret_is_found_as_json_escapes_it_and_where_it_was_cut() {
+        let secret = "key/with\"quotes/and-more";
+        assert_eq!(redact(r#"{"m": "key\/with\"quotes\/and-more"}"#, &[secret]), r#"{"m": "[redacted]"}"#);
+        assert_eq!(redact(r#"{"m": "key/with\"quotes/and-more"}"#, &[secret]), r#"{"m": "[redacted]"}"#);
+        assert_eq!(redact("bad key/with\"quo", &[secret]), "bad [redacted]");
+        assert_eq!(redact("bad key/with", &[secret]), "bad key/with");
     }
 
     #[test]

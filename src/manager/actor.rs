@@ -15,12 +15,10 @@ use super::{
     shard::{Shard, StartSession},
 };
 use crate::{
-    errors::ErrorCode,
     outbox::LedgerConfig,
     recovery::{
         AttemptOutcome, BreakerState, Fleet, FleetEffect, FleetInput, Generation, Lifecycle, Moment,
-        ParkCause, SessionId, StateName, TenantId,
-        lifecycle::{Hold, Input},
+        ParkCause, SessionId, StateName, TenantId, lifecycle::Input,
     },
     session::{
         Clock, FleetAnswer, FleetNews, FleetNotice, Operate, Operation, Origin, SessionEntry, SessionSpec,

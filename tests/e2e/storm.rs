@@ -65,8 +65,12 @@ async fn five_hundred_sessions_that_lose_their_connection_at_once_come_back_thro
     assert_eq!(stats.max_session_peak, 1, "a session had two connections");
     assert_eq!(stats.attempts_by_avatar.len() as u64, SESSIONS);
     assert!(stats.attempts_by_avatar.values().all(|&attempts| attempts == 2), "somebody knocked in vain");
-    assert!(stats.token_calls.max_per_second <= PER_SECOND, "{:?}", stats.token_calls);
-    assert!(stats.upgrades.max_per_second <= PER_SECOND, "{:?}", stats.upgrades);
+    for seen in [&stats.token_calls, &stats.upgrades] {
+        assert!(seen.per_second.iter().all(|&attempts| attempts <= PER_SECOND), "{seen:?}");
+        // Turns are given evenly; a machine that stands still for some 50 ms lets those of that time arrive together,
+        // which a window that begins at any instant may see.
+        assert!(seen.max_per_second <= PER_SECOND + PER_SECOND / 20, "{seen:?}");
+    }
     assert!(stats.connections.peak_unconfirmed <= IN_FLIGHT);
     // The gate's own pace, and nothing else that is slow.
     let pace = Duration::from_secs(SESSIONS / PER_SECOND);
