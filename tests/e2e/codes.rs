@@ -7,7 +7,7 @@ use greenroom::errors::ErrorCode;
 use serde_json::{Value, json};
 
 use crate::{
-    table::{Ends, Row, failed, parked, restarted},
+    table::{Ends, Row, failed, nonsense, parked, restarted},
     world::{ACME, GLOBEX, World, until},
 };
 
@@ -29,6 +29,13 @@ fn the_table_has_every_code() {
 #[actix_rt::test]
 async fn what_happens_by_accident_is_restarted_and_counted_once() {
     for row in restarted() {
+        check(row).await;
+    }
+}
+
+#[actix_rt::test]
+async fn what_the_protocol_does_not_allow_is_restarted_and_counted_once() {
+    for row in nonsense() {
         check(row).await;
     }
 }

@@ -1,5 +1,11 @@
 //! The whole manager against the simulator: real sockets, the real HTTP API, the real metrics.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test says by a panic that its world is broken"
+)]
+#![allow(clippy::print_stdout, reason = "what was measured is for whoever runs the test")]
 
 mod codes;
 mod failures;

@@ -172,6 +172,39 @@ pub(crate) fn restarted() -> Vec<Row> {
     ]
 }
 
+/// What the protocol does not allow, once each.
+pub(crate) fn nonsense() -> Vec<Row> {
+    let token =
+        |what| Row::new(what, "protocolError", "session_token").token(&json!({"nonsense": what}), json!({}));
+    let handshake = |what| {
+        Row::new(what, "protocolError", "websocket_handshake")
+            .handshake(&json!({"nonsense": what}), json!({}))
+    };
+    let runtime = |what| {
+        Row::new(what, "protocolError", "websocket_runtime").strikes(json!({"nonsense": what}), json!({}))
+    };
+    let no_answer = |what, phase| Row::new(what, "connectionFailed", phase);
+    let upgrade = |what| {
+        let faults =
+            json!([{"match": {"avatar_id": SUBJECT}, "at": "upgrade", "do": {"nonsense": what}, "times": 1}]);
+        Row { faults, ..no_answer(what, "websocket_connect") }
+    };
+    vec![
+        token("token_without_token"),
+        token("not_json"),
+        token("huge_body"),
+        no_answer("huge_headers", "session_token").token(&json!({"nonsense": "huge_headers"}), json!({})),
+        upgrade("huge_headers"),
+        upgrade("wrong_accept"),
+        handshake("empty_connection_id"),
+        handshake("wrong_first_message"),
+        handshake("text_frame"),
+        handshake("bad_frame"),
+        runtime("text_frame"),
+        runtime("bad_frame"),
+    ]
+}
+
 pub(crate) fn parked() -> Vec<Row> {
     vec![
         Row::new("upgrade 402", "billingRequired", "websocket_connect")
