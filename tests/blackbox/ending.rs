@@ -1,6 +1,8 @@
 //! How the process ends, and how it refuses to begin.
 
 use std::{
+    io::Write as _,
+    net::TcpStream,
     process::ExitStatus,
     thread,
     time::{Duration, Instant},
@@ -98,13 +100,33 @@ fn while_it_drains_it_is_not_ready_and_takes_no_session() {
 #[test]
 fn a_process_without_sessions_ends_at_once_also_beside_idle_clients() {
     let mut world = World::usual();
-    let idle = std::net::TcpStream::connect(world.greenroom.acme.address()).unwrap();
+    let idle = TcpStream::connect(world.greenroom.acme.address()).unwrap();
     world.greenroom.acme.get("/v1/sessions").is(200);
     let asked = Instant::now();
     world.greenroom.program.signal("TERM");
     assert_eq!(world.greenroom.program.wait().code(), Some(0));
     assert!(asked.elapsed() < MARGIN, "{:?}", asked.elapsed());
     drop(idle);
+}
+
+#[test]
+fn a_client_that_stalls_in_its_body_does_not_hold_the_end() {
+    let mut world = World::usual();
+    let greenroom = &mut world.greenroom;
+    let id = create_avatar(&greenroom.acme, "stalled");
+    greenroom.until_state(&id, "running");
+    let path = format!("/v1/sessions/{id}/requests");
+    let head = greenroom.acme.head("POST", &path, &["Content-Length: 1000"]) + "half of a sentence";
+    let mut stalled = TcpStream::connect(greenroom.acme.address()).unwrap();
+    stalled.write_all(head.as_bytes()).unwrap();
+    eventually("the piece arrives at the service", || {
+        (world.simulator.stats()["audio_bytes"].as_u64().unwrap() > 0).then_some(())
+    });
+    let asked = Instant::now();
+    greenroom.program.signal("TERM");
+    assert_eq!(greenroom.program.wait().code(), Some(0));
+    assert!(asked.elapsed() < SHUTDOWN + MARGIN, "{:?}", asked.elapsed());
+    world.simulator.is_left_in_order();
 }
 
 #[track_caller]
