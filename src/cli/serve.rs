@@ -47,7 +47,6 @@ pub(super) fn run(args: Args) -> ExitCode {
         output::complain(&format!("greenroom: {error}"));
         return ExitCode::from(EX_CONFIG);
     }
-    telemetry::log_panics();
     System::new().block_on(serve(config))
 }
 

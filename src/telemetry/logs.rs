@@ -73,16 +73,6 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     );
 }
 
-/// Sends panics to the log, as one line each, instead of to stderr with a backtrace over many: a panic of one
-/// session's code is an error of that session, and operators look for errors in the log.
-pub fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let text = panic.payload_as_str().unwrap_or("no text");
-        let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(panic = text, place, "panic");
-    }));
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::Command;

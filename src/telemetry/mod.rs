@@ -7,6 +7,6 @@ mod metrics;
 mod tenant;
 
 pub use labels::{BreakerLabel, Direction, Invariant, RequestOutcome};
-pub use logs::{LogFormat, LogsError, init_logs, log_panics};
+pub use logs::{LogFormat, LogsError, init_logs};
 pub use metrics::{Metrics, Traffic, UpstreamMetrics};
 pub use tenant::{OpenConnection, TenantMetrics};

@@ -59,7 +59,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         output::complain(&format!("greenroom: {error}"));
         return ExitCode::from(2);
     }
-    telemetry::log_panics();
+    tell_panics_shortly();
     match System::new().block_on(demo(&args)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -68,6 +68,18 @@ pub(super) fn run(args: Args) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// One of the demo's faults is a panic: one line of it is enough, where the logs do not show it.
+fn tell_panics_shortly() {
+    let logged = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if tracing::enabled!(tracing::Level::ERROR) {
+            logged(panic);
+        } else {
+            output::complain(&format!("          {}", panic.to_string().replace('\n', " ")));
+        }
+    }));
 }
 
 async fn demo(args: &Args) -> io::Result<bool> {
