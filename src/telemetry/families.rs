@@ -40,7 +40,7 @@ families! {
         "Seconds from the begin of a connection until the service confirmed the session; outcome is ok or the error code.";
     REQUESTS = "requests_total", "Requests for audio by how they ended.";
     FIRST_FRAME_SECONDS = "request_first_frame_seconds",
-        "Seconds from a request's first audio sent to the avatar service until its first frame came.";
+        "Seconds from a request's first accepted audio, which may wait for a connection, until its first frame came.";
     FRAMES = "frames_total",
         "Messages on connections to the avatar service; up is to the service, down is from it.";
     BYTES = "bytes_total",

@@ -158,7 +158,7 @@ impl Metrics {
         }
     }
 
-    /// A request's first frame came, `took` after its first audio was sent.
+    /// A request's first frame came, `took` after its first audio was accepted.
     pub fn first_frame(&self, took: Duration) {
         self.first_frame_seconds.record(took);
     }

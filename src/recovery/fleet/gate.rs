@@ -16,9 +16,10 @@ use crate::recovery::{Moment, SessionId, TenantId};
 const CATCH_UP: Duration = Duration::from_millis(2);
 
 /// The grid is wider than one second through `per_second` by this factor, so that neither turns that were late by
-/// up to `CATCH_UP` nor knocks that took tens of milliseconds longer from their turn to the service than later
-/// ones put one too many into a second as the service counts it: of 500 sessions that came back together a
-/// margin of 10 ms a second let it see 201 where 200 are allowed.
+/// up to `CATCH_UP` nor attempts that took some milliseconds longer from their turn to the service than later ones
+/// put one too many into a second as the service counts it: of 500 sessions that came back together a margin of
+/// 10 ms a second let it see 201 where 200 are allowed. What is held up for longer, by a stalled thread or on the
+/// network, can still arrive together with what is behind it.
 const GRID_MARGIN: f64 = 1.05;
 
 /// How many may knock.
