@@ -9,6 +9,7 @@ mod stage;
 use std::{
     io::{self, IsTerminal as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    panic::{self, AssertUnwindSafe},
     process::ExitCode,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
@@ -39,6 +40,8 @@ const TENANTS: [&str; 2] = ["acme", "globex"];
 /// The demo's keys: they open nothing but this process on this machine.
 const ADMIN_KEY: &str = "demo-admin-key";
 const TENANT_KEY: &str = "demo-key-of-acme";
+/// The exit code of a Rust program that panicked.
+const PANICKED: u8 = 101;
 
 /// The arguments.
 ///
@@ -76,12 +79,18 @@ pub(super) fn run(args: Args) -> ExitCode {
         return ExitCode::from(2);
     }
     telemetry::log_panics();
-    match System::new().block_on(demo(&args)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
+    // A panic of the demo itself goes to the log, which is off unless it was asked for: it is told here.
+    let demo = AssertUnwindSafe(|| System::new().block_on(demo(&args)));
+    match panic::catch_unwind(demo) {
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => ExitCode::FAILURE,
+        Ok(Err(error)) => {
             output::complain(&format!("greenroom: {error}"));
             ExitCode::FAILURE
+        }
+        Err(_panic) => {
+            output::complain("greenroom: the demo panicked; run it with --plain --log error to see where");
+            ExitCode::from(PANICKED)
         }
     }
 }

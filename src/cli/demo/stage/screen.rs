@@ -9,7 +9,9 @@ use ratatui::{
     crossterm::{
         cursor::Show,
         execute,
-        terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+        terminal::{
+            Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+        },
     },
 };
 
@@ -22,7 +24,8 @@ impl Drop for GiveBack {
     fn drop(&mut self) {
         // Where the terminal is gone there is nothing to give back.
         drop(disable_raw_mode());
-        drop(execute!(stdout(), LeaveAlternateScreen, Show));
+        // Cleared first: some terminals mix the two screens up after their size has changed.
+        drop(execute!(stdout(), Clear(ClearType::All), LeaveAlternateScreen, Show));
     }
 }
 

@@ -17,6 +17,8 @@ use crate::recovery::StateName;
 const MAX_NEWS: usize = 60;
 /// From this size on, everything that was said at the beginning has room beside the rest and is not cut off.
 const ROOMY_FROM: (u16, u16) = (125, 34);
+/// A value that is further from its name than this is read with the wrong one.
+const MAX_ROW_WIDTH: u16 = 40;
 /// Columns of the list of codes: the longest has 25 characters.
 const ERRORS_WIDTH: u16 = 34;
 /// Columns before the text of a piece of news: its time and its sign.
@@ -245,9 +247,9 @@ fn boxed(title: &'static str, lines: Vec<Line<'static>>) -> Paragraph<'static> {
     Paragraph::new(lines).block(Block::bordered().title(format!(" {title} ")).border_style(dim()))
 }
 
-/// A name on the left and a value on the right of a box of this width.
+/// A name on the left and a value on the right of a box of this width; of a wide one, still near its name.
 fn row(name: &str, value: &str, width: u16) -> Line<'static> {
-    let gap = usize::from(width).saturating_sub(2 + name.len() + value.len() + 2).max(1);
+    let gap = usize::from(width.min(MAX_ROW_WIDTH)).saturating_sub(2 + name.len() + value.len() + 2).max(1);
     Line::raw(format!(" {name}{}{value} ", " ".repeat(gap)))
 }
 
