@@ -68,7 +68,11 @@ pub(super) struct Args {
 impl Args {
     /// Whether the table is shown: to a person, and not over logs in the same terminal.
     fn wants_table(&self) -> bool {
-        !self.plain && io::stdout().is_terminal() && (self.log == "off" || !io::stderr().is_terminal())
+        let is_dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
+        !self.plain
+            && !is_dumb
+            && io::stdout().is_terminal()
+            && (self.log == "off" || !io::stderr().is_terminal())
     }
 }
 
