@@ -4,6 +4,7 @@
 //! [`ManagerHandle`] and nobody else.
 
 mod admin;
+mod audio;
 mod auth;
 mod body;
 mod problem;

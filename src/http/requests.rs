@@ -9,12 +9,16 @@ use prost::encoding::encode_varint;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::{App, Problem, auth::Scope, body, sessions::find};
+use super::{
+    App, Problem,
+    audio::{self, Intake},
+    auth::Scope,
+    body,
+    sessions::find,
+};
 use crate::{
     outbox::{InterruptFate, Outcome, Record, Refusal},
-    session::{
-        Accepted, AskRequest, AudioFormat, AudioRefused, Finished, Interrupt, SendAudio, SessionEntry, Watch,
-    },
+    session::{Accepted, AskRequest, AudioRefused, Finished, Interrupt, SendAudio, SessionEntry, Watch},
 };
 
 /// How long audio waits for room in a full outbox while the client's body is not read: longer, and clients'
@@ -112,7 +116,8 @@ impl RequestView {
     }
 }
 
-/// `POST /v1/sessions/{id}/requests`: the body is audio in the session's format, and is passed on as it comes.
+/// `POST /v1/sessions/{id}/requests`: the body is audio in the session's format (for PCM, a WAV file
+/// too), and is passed on as it comes.
 pub(super) async fn send(
     app: web::Data<App>,
     scope: Scope,
@@ -124,7 +129,7 @@ pub(super) async fn send(
     let query: SendQuery = body::query(&request)?;
     let watch = query.watch()?;
     let length = content_length(&request);
-    check_length(&entry, length, app.max_body_bytes)?;
+    check_length(length, app.max_body_bytes)?;
 
     let mut upload =
         Upload { app: &app, entry: &entry, req_id: query.req_id, sent: 0, finished: None, watch };
@@ -147,21 +152,11 @@ fn content_length(request: &HttpRequest) -> Option<usize> {
 }
 
 /// Refuses what the announced length tells already, before any of it is sent.
-fn check_length(entry: &SessionEntry, length: Option<usize>, bound: usize) -> Result<(), Problem> {
+fn check_length(length: Option<usize>, bound: usize) -> Result<(), Problem> {
     match length {
         Some(length) if length > bound => Err(Problem::too_large(bound)),
-        Some(length) if entry.spec.audio_format == AudioFormat::PcmS16le && length % 2 == 1 => {
-            Err(odd(length))
-        }
         Some(_) | None => Ok(()),
     }
-}
-
-fn odd(length: usize) -> Problem {
-    Problem::unprocessable(
-        "oddAudio",
-        format!("{length} bytes are no whole number of 16-bit samples; nothing of an odd rest is sent"),
-    )
 }
 
 /// A body on its way to a session.
@@ -181,31 +176,33 @@ impl Upload<'_> {
         length: Option<usize>,
         end: bool,
     ) -> Result<(), Problem> {
-        let is_pcm = self.entry.spec.audio_format == AudioFormat::PcmS16le;
-        let (mut received, mut rest) = (0_usize, Bytes::new());
-        let mut ended = false;
+        let continues = self.req_id.is_some();
+        let mut intake = Intake::new(&self.entry.spec, continues, length);
+        let mut received = 0_usize;
         while let Some(piece) = body::next_piece(&mut payload).await? {
             received += piece.len();
             if received > self.app.max_body_bytes {
                 return Err(Problem::too_large(self.app.max_body_bytes));
             }
-            let mut audio = join(&rest, piece);
-            // A sample that is cut in two waits for its other half.
-            rest =
-                if is_pcm && audio.len() % 2 == 1 { audio.split_off(audio.len() - 1) } else { Bytes::new() };
-            ended = end && Some(received) == length;
+            let mut audio = intake.feed(piece)?;
+            let is_last = Some(received) == length;
+            if is_last {
+                // What is wrong at the end is told before the end is.
+                audio = audio::join(&audio, intake.finish()?);
+            }
             if !audio.is_empty() {
-                self.send(audio, ended).await?;
+                self.send(audio, end && is_last).await?;
+                if end && is_last {
+                    return Ok(());
+                }
             }
         }
-        if !rest.is_empty() {
-            return Err(odd(received));
-        }
-        if received == 0 && self.req_id.is_none() {
+        let rest = intake.finish()?;
+        if self.sent == 0 && rest.is_empty() && !continues {
             return Err(Problem::unprocessable("emptyAudio", "the body holds no audio"));
         }
-        if end && !ended {
-            self.send(Bytes::new(), true).await?;
+        if end || !rest.is_empty() {
+            self.send(rest, end).await?;
         }
         Ok(())
     }
@@ -246,16 +243,6 @@ impl Upload<'_> {
             }
         }
     }
-}
-
-fn join(rest: &Bytes, piece: Bytes) -> Bytes {
-    if rest.is_empty() {
-        return piece;
-    }
-    let mut joined = BytesMut::with_capacity(rest.len() + piece.len());
-    joined.extend_from_slice(rest);
-    joined.extend_from_slice(&piece);
-    joined.freeze()
 }
 
 async fn answer_when_finished(

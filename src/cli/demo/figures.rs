@@ -22,7 +22,8 @@ impl Figures {
 
     /// The sum over all series of a metric.
     pub(super) fn total(&self, metric: &str) -> f64 {
-        self.of(metric).map(|(_, value)| value).sum()
+        // From 0: the sum of nothing is -0 otherwise, and is shown so.
+        self.of(metric).fold(0.0, |sum, (_, value)| sum + value)
     }
 
     /// The sums of a metric by the values of one label, without those that are 0.
@@ -74,6 +75,7 @@ mod tests {
     fn figures_are_summed_by_metric_and_by_label() {
         let figures = Figures::read(TEXT);
         assert_eq!(figures.total("x_total"), 5.0);
+        assert_eq!(format!("{:.0}", figures.total("absent")), "0");
         assert_eq!(list(&figures.by("x_total", "code")), "a=5");
         assert_eq!(list(&figures.by("absent", "code")), "none");
         assert_eq!(figures.mean("h"), Some(1.5));

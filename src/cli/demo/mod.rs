@@ -4,17 +4,23 @@ mod clip;
 mod figures;
 mod script;
 mod speaker;
+mod stage;
 
 use std::{
-    io,
+    io::{self, IsTerminal as _},
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    panic::{self, AssertUnwindSafe},
     process::ExitCode,
+    rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use actix::System;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior},
+};
 
 use super::{output, process::Process, signals};
 use crate::{
@@ -25,21 +31,24 @@ use crate::{
     telemetry,
 };
 use figures::Figures;
+use script::Cast;
 use speaker::Tally;
+use stage::{Event, Introduction, Keys, Screen, Stage, Window};
 
-/// From one line of figures to the next.
-const LINE_EVERY: Duration = Duration::from_secs(2);
 /// The tenants of the demo; the sessions are shared out between them.
 const TENANTS: [&str; 2] = ["acme", "globex"];
 /// The demo's keys: they open nothing but this process on this machine.
 const ADMIN_KEY: &str = "demo-admin-key";
 const TENANT_KEY: &str = "demo-key-of-acme";
+/// The exit code of a Rust program that panicked.
+const PANICKED: u8 = 101;
 
 /// The arguments.
 ///
 /// Starts the avatar service's simulator and a manager with two tenants, lets every session speak a clip in
-/// real time, and strikes with one fault of each family in turn. Ctrl-C ends it. Exit code 0 after an
-/// orderly end; 1 where an invariant was breached or connections were left open.
+/// real time, and strikes with one fault of each family in turn. In a terminal it is a table, and keys strike
+/// too. Ctrl-C ends it. Exit code 0 after an orderly end; 1 where an invariant was breached or connections were
+/// left open.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Sessions in all.
@@ -51,6 +60,20 @@ pub(super) struct Args {
     /// Show the manager's logs at this level, as `RUST_LOG` has it.
     #[arg(long, value_name = "FILTER", default_value = "off")]
     log: String,
+    /// Print lines in a terminal too, not the table.
+    #[arg(long)]
+    plain: bool,
+}
+
+impl Args {
+    /// Whether the table is shown: to a person, and not over logs in the same terminal.
+    fn wants_table(&self) -> bool {
+        let is_dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
+        !self.plain
+            && !is_dumb
+            && io::stdout().is_terminal()
+            && (self.log == "off" || !io::stderr().is_terminal())
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "every subcommand's `run` takes its arguments so")]
@@ -59,24 +82,31 @@ pub(super) fn run(args: Args) -> ExitCode {
         output::complain(&format!("greenroom: {error}"));
         return ExitCode::from(2);
     }
-    tell_panics_shortly();
-    match System::new().block_on(demo(&args)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
+    tell_panics_shortly(args.wants_table());
+    // A panic of the demo itself goes to the log, which is off unless it was asked for: it is told here.
+    let demo = AssertUnwindSafe(|| System::new().block_on(demo(&args)));
+    match panic::catch_unwind(demo) {
+        Ok(Ok(true)) => ExitCode::SUCCESS,
+        Ok(Ok(false)) => ExitCode::FAILURE,
+        Ok(Err(error)) => {
             output::complain(&format!("greenroom: {error}"));
             ExitCode::FAILURE
+        }
+        Err(_panic) => {
+            output::complain("greenroom: the demo panicked; run it with --plain --log error to see where");
+            ExitCode::from(PANICKED)
         }
     }
 }
 
-/// One of the demo's faults is a panic: one line of it is enough, where the logs do not show it.
-fn tell_panics_shortly() {
-    let logged = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
+/// One of the demo's faults is a panic: one line of it is enough where the logs do not show it, and none over
+/// the table.
+fn tell_panics_shortly(over_table: bool) {
+    let logged = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
         if tracing::enabled!(tracing::Level::ERROR) {
             logged(panic);
-        } else {
+        } else if !over_table {
             output::complain(&format!("          {}", panic.to_string().replace('\n', " ")));
         }
     }));
@@ -87,7 +117,6 @@ async fn demo(args: &Args) -> io::Result<bool> {
     let config = configuration(args, &simulator)?;
     let mut process = Process::start(&config)?;
     let sessions = create_sessions(&process, args.sessions).await?;
-    introduce(&process, &simulator, &sessions);
 
     let tally = Arc::new(Tally::default());
     let mut tasks: Vec<JoinHandle<()>> = Vec::new();
@@ -96,14 +125,7 @@ async fn demo(args: &Args) -> io::Result<bool> {
         let manager = process.manager().clone();
         tasks.push(actix_rt::spawn(speaker::speak(manager, Arc::clone(entry), Arc::clone(&tally), start)));
     }
-    tasks.push(actix_rt::spawn(script::play(
-        process.manager().clone(),
-        Arc::clone(&simulator),
-        sessions.clone(),
-    )));
-    tasks.push(actix_rt::spawn(show_figures(Arc::clone(process.metrics()))));
-
-    process.until_end(end_of(args.seconds)).await;
+    let shown = show(args, &mut process, &simulator, sessions, &tally).await;
     output::say("demo    ends: closing every connection");
     let metrics = Arc::clone(process.metrics());
     for task in tasks {
@@ -114,7 +136,54 @@ async fn demo(args: &Args) -> io::Result<bool> {
     if let Ok(simulator) = Arc::try_unwrap(simulator) {
         simulator.stop().await;
     }
-    Ok(verdict)
+    shown.map(|()| verdict)
+}
+
+/// Shows the demo until its end, and gives the terminal back. An error is one of the terminal.
+async fn show(
+    args: &Args,
+    process: &mut Process,
+    simulator: &Arc<Simulator>,
+    sessions: Vec<Arc<SessionEntry>>,
+    tally: &Arc<Tally>,
+) -> io::Result<()> {
+    // Held here and by no task, so that the terminal is given back when this returns or panics.
+    let mut screen = if args.wants_table() { Some(Screen::open()?) } else { None };
+    let stage = Rc::new(if screen.is_some() { Stage::table() } else { Stage::Plain });
+    stage.tell(Event::Introduced(introduction(process, simulator, &sessions)));
+    let cast = Rc::new(Cast {
+        manager: process.manager().clone(),
+        simulator: Arc::clone(simulator),
+        sessions,
+        stage: Rc::clone(&stage),
+    });
+    let metrics = Arc::clone(process.metrics());
+    let on_stage = async {
+        let script = script::play(Rc::clone(&cast));
+        let figures = show_figures(&stage, screen.as_mut(), &metrics, tally);
+        match &*stage {
+            Stage::Plain => {
+                // Where nobody reads the lines, the demo goes on.
+                let _unread = tokio::join!(script, figures);
+                Ok(())
+            }
+            Stage::Table(_) => tokio::select! {
+                () = script => Ok(()),
+                shown = figures => shown,
+                obeyed = script::obey(Rc::clone(&cast), Keys::read()?) => obeyed,
+            },
+        }
+    };
+    let mut ended = Ok(());
+    process
+        .until_end(async {
+            tokio::select! {
+                () = end_of(args.seconds) => {}
+                result = on_stage => ended = result,
+            }
+        })
+        .await;
+    ended
 }
 
 async fn end_of(seconds: Option<u64>) {
@@ -168,58 +237,53 @@ async fn create_sessions(process: &Process, sessions: u32) -> io::Result<Vec<Arc
     Ok(entries)
 }
 
-fn introduce(process: &Process, simulator: &Simulator, sessions: &[Arc<SessionEntry>]) {
+fn introduction(process: &Process, simulator: &Simulator, sessions: &[Arc<SessionEntry>]) -> Introduction {
     let (data, admin) = (process.data_address(), process.admin_address());
     let first = sessions.first().map(|entry| entry.id.to_string()).unwrap_or_default();
-    let lines = [
-        format!(
-            "greenroom demo: {} sessions of {} tenants speak; a fault strikes every 4 s",
+    Introduction {
+        title: format!(
+            "{} sessions of {} tenants speak; a fault strikes every 4 s",
             sessions.len(),
             TENANTS.len()
         ),
-        format!("        tenants' API  http://{data}/v1/sessions"),
-        format!("        operators     http://{admin}/v1/sessions   http://{admin}/v1/codes"),
-        format!("        metrics       http://{admin}/metrics"),
-        format!("        simulator     {}/_sim/stats", simulator.console_url()),
-        "try, in another terminal:".to_owned(),
-        format!(
-            "  curl -s 'http://{data}/v1/sessions?state=running&limit=2' -H 'Authorization: Bearer {TENANT_KEY}'"
-        ),
-        format!(
-            "  curl -s -X POST http://{admin}/v1/sessions/{first}/restart -H 'Authorization: Bearer {ADMIN_KEY}'"
-        ),
-        format!("  curl -s http://{admin}/metrics | grep '^greenroom_session_errors_total.* [1-9]'"),
-    ];
-    for line in lines {
-        output::say(&line);
+        places: vec![
+            ("tenants' API", format!("http://{data}/v1/sessions")),
+            ("operators", format!("http://{admin}/v1/sessions   http://{admin}/v1/codes")),
+            ("metrics", format!("http://{admin}/metrics")),
+            ("simulator", format!("{}/_sim/stats", simulator.console_url())),
+        ],
+        commands: vec![
+            format!(
+                "curl -s 'http://{data}/v1/sessions?state=running&limit=2' -H 'Authorization: Bearer {TENANT_KEY}'"
+            ),
+            format!(
+                "curl -s -X POST http://{admin}/v1/sessions/{first}/restart -H 'Authorization: Bearer {ADMIN_KEY}'"
+            ),
+            format!("curl -s http://{admin}/metrics | grep '^greenroom_session_errors_total.* [1-9]'"),
+        ],
     }
 }
 
-async fn show_figures(metrics: Arc<telemetry::Metrics>) {
+async fn show_figures(
+    stage: &Stage,
+    mut screen: Option<&mut Screen>,
+    metrics: &telemetry::Metrics,
+    tally: &Tally,
+) -> io::Result<()> {
     let began = Instant::now();
-    let mut frames_before = 0.0;
-    let mut ticks = tokio::time::interval(LINE_EVERY);
+    let mut window = Window::default();
+    let mut ticks = tokio::time::interval(stage.figures_every());
+    // Drawings that were missed need not be caught up with.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     ticks.tick().await;
     loop {
         ticks.tick().await;
         let figures = Figures::read(&metrics.render());
-        let frames =
-            figures.by("greenroom_frames_total", "direction").get("down").copied().unwrap_or_default();
-        let recovery = figures
-            .mean("greenroom_session_recovery_seconds")
-            .map_or("-".to_owned(), |mean| format!("{mean:.2} s"));
-        let line = format!(
-            "{:>5.0} s  {} | errors {} | restarts {:.0} | recovery {recovery} | frames {frames:.0} (+{:.0}/s)",
-            began.elapsed().as_secs_f64(),
-            figures::list(&figures.by("greenroom_sessions", "state")),
-            figures::list(&figures.by("greenroom_session_errors_total", "code")),
-            figures.total("greenroom_session_restarts_total"),
-            (frames - frames_before) / LINE_EVERY.as_secs_f64(),
-        );
-        if !output::say(&line) {
-            return;
+        let accepted = tally.accepted.load(Ordering::Relaxed);
+        stage.show(Event::Figures(window.read(&figures, began.elapsed(), accepted)))?;
+        if let Some(screen) = &mut screen {
+            screen.draw(stage)?;
         }
-        frames_before = frames;
     }
 }
 

@@ -1,14 +1,20 @@
 //! The demo's script: one fault of each family every few seconds, each mended as it would be in life.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use rand::seq::IndexedRandom;
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 
-use super::super::output;
+use super::stage::{Event, Key, Keys, Stage};
 use crate::{
     manager::ManagerHandle,
-    recovery::StateName,
+    recovery::{StateName, TenantId},
     session::{InjectPanic, Operate, Operation, SessionEntry},
     simulator::{Close, Effect, Fault, Filter, Nonsense, Point, Simulator},
 };
@@ -109,62 +115,132 @@ impl Family {
     }
 }
 
+/// What the faults are played with.
+pub(super) struct Cast {
+    pub(super) manager: ManagerHandle,
+    pub(super) simulator: Arc<Simulator>,
+    pub(super) sessions: Vec<Arc<SessionEntry>>,
+    pub(super) stage: Rc<Stage>,
+}
+
 /// Plays the script until it is dropped.
-pub(super) async fn play(
-    manager: ManagerHandle,
-    simulator: Arc<Simulator>,
-    sessions: Vec<Arc<SessionEntry>>,
-) {
+pub(super) async fn play(cast: Rc<Cast>) {
     for family in SCRIPT.into_iter().cycle() {
         sleep(EVERY).await;
-        let running: Vec<_> = sessions
-            .iter()
-            .filter(|entry| entry.snapshot.load().state_name() == StateName::Running)
-            .collect();
-        let victim = running.choose(&mut rand::rng()).copied();
-        let Some(victim) = victim else { continue };
-        output::say(&format!("        ! {} ({}): {}", victim.spec.avatar_id, victim.tenant, family.story()));
-        strike(family, &simulator, victim).await;
+        let Some(victim) = cast.victim() else { continue };
+        cast.told(victim, family.story());
+        cast.strike(family, victim).await;
         if matches!(family, Family::Billing | Family::MissingAvatar | Family::Concurrency) {
-            actix_rt::spawn(mend(manager.clone(), Arc::clone(victim)));
+            actix_rt::spawn(mend(Rc::clone(&cast), Arc::clone(victim)));
         }
     }
 }
 
-async fn strike(family: Family, simulator: &Simulator, victim: &SessionEntry) {
-    let who = Filter::avatar(&victim.spec.avatar_id);
-    if let Some((at, effect)) = family.trap() {
-        let fault = Fault { who: who.clone(), at, effect, times: Some(1), chance: None };
-        if let Err(error) = simulator.add_fault(fault) {
-            output::complain(&format!("the simulator refuses the fault: {error}"));
+/// Does what keys ask for, until one asks for the end.
+pub(super) async fn obey(cast: Rc<Cast>, mut keys: Keys) -> io::Result<()> {
+    let mut outage: Option<JoinHandle<()>> = None;
+    loop {
+        match keys.next().await? {
+            Key::Drop => {
+                if let Some(victim) = cast.victim() {
+                    cast.told(victim, Family::Drop.story());
+                    cast.strike(Family::Drop, victim).await;
+                }
+            }
+            Key::Billing => {
+                if let Some(victim) = cast.victim() {
+                    cast.told(victim, "the account has no credits left (4001): suspended until you press u");
+                    cast.strike(Family::Billing, victim).await;
+                }
+            }
+            // Two outages side by side would end with the first.
+            Key::Outage if outage.as_ref().is_some_and(|outage| !outage.is_finished()) => {}
+            Key::Outage => {
+                cast.stage.tell(Event::Struck(Family::Outage.story().to_owned()));
+                let cast = Rc::clone(&cast);
+                outage = Some(actix_rt::spawn(async move { cast.outage().await }));
+            }
+            Key::Park => cast.park().await,
+            Key::Unpark => cast.unpark().await,
+            Key::End => return Ok(()),
         }
     }
-    if let Some(effect) = family.effect() {
-        simulator.strike(&who, 1.0, &effect);
+}
+
+impl Cast {
+    /// One of the sessions that run.
+    fn victim(&self) -> Option<&Arc<SessionEntry>> {
+        let running: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|entry| entry.snapshot.load().state_name() == StateName::Running)
+            .collect();
+        running.choose(&mut rand::rng()).copied()
     }
-    if matches!(family, Family::Panic)
-        && let Some(address) = victim.address.load_full()
-    {
-        address.do_send(InjectPanic);
+
+    fn told(&self, victim: &SessionEntry, story: &str) {
+        let text = format!("{} ({}): {story}", victim.spec.avatar_id, victim.tenant);
+        self.stage.tell(Event::Struck(text));
     }
-    if matches!(family, Family::Outage) {
-        simulator.set_down(true).await;
-        simulator.drop_connections(&Filter::default());
+
+    async fn strike(&self, family: Family, victim: &SessionEntry) {
+        let who = Filter::avatar(&victim.spec.avatar_id);
+        if let Some((at, effect)) = family.trap() {
+            let fault = Fault { who: who.clone(), at, effect, times: Some(1), chance: None };
+            if let Err(error) = self.simulator.add_fault(fault) {
+                self.stage.tell(Event::Trouble(format!("the simulator refuses the fault: {error}")));
+            }
+        }
+        if let Some(effect) = family.effect() {
+            self.simulator.strike(&who, 1.0, &effect);
+        }
+        if matches!(family, Family::Panic)
+            && let Some(address) = victim.address.load_full()
+        {
+            address.do_send(InjectPanic);
+        }
+        if matches!(family, Family::Outage) {
+            self.outage().await;
+        }
+    }
+
+    async fn outage(&self) {
+        self.simulator.set_down(true).await;
+        self.simulator.drop_connections(&Filter::default());
         sleep(OUTAGE).await;
-        simulator.set_down(false).await;
+        self.simulator.set_down(false).await;
+    }
+
+    async fn park(&self) {
+        let Some(victim) = self.victim() else { return };
+        self.told(victim, "parked by you, until you press u");
+        if let Err(error) = self.manager.ask(victim, || Operate(Operation::Park)).await {
+            self.stage.tell(Event::Trouble(format!("{}: {error}", victim.spec.avatar_id)));
+        }
+    }
+
+    async fn unpark(&self) {
+        let tenants: BTreeSet<&TenantId> = self.sessions.iter().map(|entry| &entry.tenant).collect();
+        for tenant in tenants {
+            match self.manager.operate_tenant(tenant, Operation::Unpark).await {
+                Ok(_sessions) => self.stage.tell(Event::Mended(format!("tenant {tenant}: unparked by you"))),
+                Err(error) => self.stage.tell(Event::Trouble(format!("tenant {tenant}: {error}"))),
+            }
+        }
     }
 }
 
 /// What a person would do about it: pay and unpark, or mend and restart.
-async fn mend(manager: ManagerHandle, entry: Arc<SessionEntry>) {
+async fn mend(cast: Rc<Cast>, entry: Arc<SessionEntry>) {
     sleep(MENDED_AFTER).await;
+    let Cast { manager, stage, .. } = &*cast;
     let done = match entry.snapshot.load().state_name() {
         StateName::Parked => {
-            output::say(&format!("        + tenant {}: unparked", entry.tenant));
+            stage.tell(Event::Mended(format!("tenant {}: unparked", entry.tenant)));
             manager.operate_tenant(&entry.tenant, Operation::Unpark).await.map(|_sessions| ())
         }
         StateName::Failed => {
-            output::say(&format!("        + {}: mended and restarted", entry.spec.avatar_id));
+            stage.tell(Event::Mended(format!("{}: mended and restarted", entry.spec.avatar_id)));
             manager.ask(&entry, || Operate(Operation::Restart)).await.map(|_snapshot| ())
         }
         StateName::Starting
@@ -174,6 +250,6 @@ async fn mend(manager: ManagerHandle, entry: Arc<SessionEntry>) {
         | StateName::Stopped => Ok(()),
     };
     if let Err(error) = done {
-        output::complain(&format!("{}: {error}", entry.spec.avatar_id));
+        stage.tell(Event::Trouble(format!("{}: {error}", entry.spec.avatar_id)));
     }
 }
