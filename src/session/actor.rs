@@ -24,7 +24,7 @@ use crate::{
     wire,
 };
 
-/// The actor of one session. A panic ends it; its [`Session`] lives on, and a new actor takes it over.
+/// The actor of one session. A panic ends it; its machines live on, and a new actor takes them over.
 pub struct SessionActor {
     context: Rc<SessionContext>,
     session: Rc<RefCell<Session>>,

@@ -1,7 +1,7 @@
 //! The client of the avatar service: token call and WebSocket.
 //!
 //! [`Client::open`] makes one attempt: a fresh session token, the upgrade, the handshake. What comes of it is
-//! an [`Opened`] connection with its [`Socket`], or one [`SessionError`] that keeps everything the service
+//! an [`Opened`] connection with its [`Socket`], or one [`SessionError`](crate::errors::SessionError) that keeps everything the service
 //! said. Nothing here retries, backs off or decides; that is the lifecycle's.
 //!
 //! Each attempt is bounded: in time by [`Deadlines`], in memory by the bounds named in the modules
