@@ -18,6 +18,8 @@ use crate::{
 
 /// What an attempt may hold its place at the gate beyond its deadlines, for its cleaning up.
 const ATTEMPT_MARGIN: Duration = Duration::from_secs(5);
+/// Files that are open beside the sessions' sockets: listeners, clients of the API, token calls under way.
+const FILES_BESIDE_SESSIONS: u64 = 1000;
 /// The longest `Retry-After` that is believed: a longer one is more likely a mistake than a plan.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
@@ -46,6 +48,7 @@ impl Process {
     ///
     /// An address cannot be bound, or the metrics cannot be set up; the error says which.
     pub fn start(config: &Config) -> io::Result<Self> {
+        raise_file_limit(config.sessions.max);
         let data = http::bind(config.server.listen, "server.listen")?;
         let admin = http::bind(config.admin.listen, "admin.listen")?;
         let metrics = Arc::new(Metrics::new(config.telemetry.max_tenant_labels as usize));
@@ -106,6 +109,20 @@ impl Process {
         let in_time = self.running.stop(self.shutdown).await;
         self.listeners.stop().await;
         in_time
+    }
+}
+
+/// A session has a socket, and the usual soft limit of 1024 files would look like an outage of the service.
+fn raise_file_limit(max_sessions: u32) {
+    let wanted = u64::from(max_sessions) + FILES_BESIDE_SESSIONS;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit >= wanted => {}
+        Ok(limit) => tracing::warn!(
+            limit,
+            wanted,
+            "this process may open fewer files than sessions.max needs; raise its limit (ulimit -n), or lower sessions.max"
+        ),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
     }
 }
 

@@ -12,6 +12,9 @@ use crate::{
     session::AudioRefused,
 };
 
+/// The code where audio comes for a request that has its outcome.
+const REQUEST_ENDED: &str = "requestEnded";
+
 /// Seconds after which a client may try again, where the trouble is this process's and passes soon.
 const RETRY_AFTER_S: u32 = 1;
 
@@ -68,6 +71,17 @@ impl Problem {
 
     pub(super) fn with_errors(mut self, errors: Vec<String>) -> Self {
         self.errors = errors;
+        self
+    }
+
+    /// Whether audio came for a request that has its outcome already.
+    pub(super) fn is_request_ended(&self) -> bool {
+        self.code == REQUEST_ENDED
+    }
+
+    /// The same problem, with the id of the request that was begun: its outcome can be asked for.
+    pub(super) fn about_request(mut self, req_id: &str) -> Self {
+        self.detail = format!("{} (request {req_id}, whose outcome can be had by its id)", self.detail);
         self
     }
 
@@ -168,7 +182,7 @@ impl From<AudioRefused> for Problem {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "tooManyOpenRequests", detail)
             }
             AudioRefused::Ledger(Refusal::Ended(_) | Refusal::AfterEnd) => {
-                Self::new(StatusCode::CONFLICT, "requestEnded", detail)
+                Self::new(StatusCode::CONFLICT, REQUEST_ENDED, detail)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `/v1/sessions/{id}/requests`: audio in, outcomes out.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -26,6 +26,10 @@ use crate::{
 const ROOM_DEADLINE: Duration = Duration::from_secs(15);
 /// How often room is looked for meanwhile.
 const ROOM_PAUSE: Duration = Duration::from_millis(25);
+
+/// Bytes of audio in one message to the service: half the least `upstream.max_message_bytes`, and a second of
+/// speech at the usual rate.
+const PIECE_BYTES: usize = 32 << 10;
 
 /// The media type of frames as length-delimited protobuf.
 const PROTOBUF: &str = "application/x-protobuf";
@@ -131,16 +135,42 @@ pub(super) async fn send(
     let length = content_length(&request);
     check_length(length, app.max_body_bytes)?;
 
-    let mut upload =
-        Upload { app: &app, entry: &entry, req_id: query.req_id, sent: 0, finished: None, watch };
-    if let Err(problem) = upload.pass_on(payload, length, query.end).await {
-        upload.abandon().await;
-        return Err(problem);
+    let mut upload = Upload {
+        app: &app,
+        entry: &entry,
+        req_id: query.req_id.clone(),
+        sent: 0,
+        finished: None,
+        watch,
+        unfinished: Unfinished { entry: Arc::clone(&entry), req_id: None },
+    };
+    let passed_on = upload.pass_on(payload, length, query.end).await;
+    let Upload { req_id, finished, sent, mut unfinished, .. } = upload;
+    match (passed_on, finished, &req_id) {
+        (Ok(()), finished, _) => {
+            unfinished.req_id = None;
+            answer(&entry, &query, req_id, sent, finished, &request).await
+        }
+        // Whoever waits for the outcome gets it, also when it came before the end of the body.
+        (Err(problem), Some(finished), Some(_)) if query.wait && problem.is_request_ended() => {
+            answer_when_finished(&entry, finished, &request).await
+        }
+        (Err(problem), _, Some(req_id)) if sent > 0 => Err(problem.about_request(req_id)),
+        (Err(problem), _, _) => Err(problem),
     }
-    let Upload { req_id, finished, sent, .. } = upload;
+}
+
+async fn answer(
+    entry: &SessionEntry,
+    query: &SendQuery,
+    req_id: Option<String>,
+    sent: usize,
+    finished: Option<oneshot::Receiver<Finished>>,
+    request: &HttpRequest,
+) -> Result<HttpResponse, Problem> {
     let req_id = req_id.ok_or_else(|| Problem::unprocessable("emptyAudio", "the body holds no audio"))?;
     match finished {
-        Some(finished) if query.wait => answer_when_finished(&entry, finished, &request).await,
+        Some(finished) if query.wait => answer_when_finished(entry, finished, request).await,
         Some(_) | None => {
             Ok(HttpResponse::Accepted().json(serde_json::json!({"req_id": req_id, "audio_bytes": sent})))
         }
@@ -167,6 +197,26 @@ struct Upload<'a> {
     sent: usize,
     finished: Option<oneshot::Receiver<Finished>>,
     watch: Option<Watch>,
+    unfinished: Unfinished,
+}
+
+/// A request that is interrupted where its upload ends early: by a mistake in the body, or because the client is
+/// gone, when this is dropped with the handler.
+struct Unfinished {
+    entry: Arc<SessionEntry>,
+    /// `None` once there is nothing to interrupt.
+    req_id: Option<String>,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(req_id) = self.req_id.take()
+            && let Some(address) = self.entry.address.load_full()
+        {
+            // One message for each upload that broke off, past the mailbox's bound, since nobody is left to wait.
+            address.do_send(Interrupt(Some(req_id)));
+        }
+    }
 }
 
 impl Upload<'_> {
@@ -189,6 +239,9 @@ impl Upload<'_> {
             if is_last {
                 // What is wrong at the end is told before the end is.
                 audio = audio::join(&audio, intake.finish()?);
+            }
+            while audio.len() > PIECE_BYTES {
+                self.send(audio.split_to(PIECE_BYTES), false).await?;
             }
             if !audio.is_empty() {
                 self.send(audio, end && is_last).await?;
@@ -217,6 +270,7 @@ impl Upload<'_> {
             let message = || SendAudio { req_id: self.req_id.clone(), audio: audio.clone(), end, watch };
             match self.app.manager.ask(self.entry, message).await? {
                 Ok(Accepted { req_id, finished }) => {
+                    self.unfinished.req_id = Some(req_id.clone());
                     self.req_id = Some(req_id);
                     self.finished = finished.or_else(|| self.finished.take());
                     self.sent += bytes;
@@ -228,18 +282,6 @@ impl Upload<'_> {
                     tokio::time::sleep(ROOM_PAUSE).await;
                 }
                 Err(refused) => return Err(refused.into()),
-            }
-        }
-    }
-
-    /// A body that broke off leaves no half-sent request behind.
-    async fn abandon(&self) {
-        if let Some(req_id) = &self.req_id
-            && self.sent > 0
-        {
-            let interrupt = || Interrupt(Some(req_id.clone()));
-            if self.app.manager.ask(self.entry, interrupt).await.is_err() {
-                tracing::debug!(session = %self.entry.id, req_id, "the session ended before its request did");
             }
         }
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{App, Problem, auth::Scope, body};
 use crate::{
     errors::ErrorCode,
+    manager::Unreachable,
     recovery::{SessionId, StateName, TenantId},
     session::{Operate, Operation, SessionEntry, SessionSpec, SessionView},
 };
@@ -181,7 +182,11 @@ pub(super) async fn delete(
 ) -> Result<HttpResponse, Problem> {
     let entry = find(&app, &scope, &id)?;
     if entry.snapshot.load().state_name() != StateName::Stopped {
-        app.manager.ask(&entry, || Operate(Operation::Delete)).await?;
+        match app.manager.ask(&entry, || Operate(Operation::Delete)).await {
+            // Somebody else was faster.
+            Ok(_) | Err(Unreachable::Ended) => {}
+            Err(late @ Unreachable::Late) => return Err(late.into()),
+        }
     }
     Ok(HttpResponse::Ok().json(app.manager.view(&entry)))
 }

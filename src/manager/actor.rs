@@ -27,6 +27,9 @@ use crate::{
     telemetry::{BreakerLabel, Invariant, Metrics, UpstreamMetrics},
 };
 
+/// Stopped sessions of a tenant that are listed for the retention time at least, however few sessions it may have.
+const MIN_STOPPED: usize = 100;
+
 /// How often retention and upkeep are looked after.
 const UPKEEP: Duration = Duration::from_secs(1);
 
@@ -44,7 +47,7 @@ pub(super) struct Manager {
     /// Sessions of each tenant that are not stopped.
     pub(super) live: BTreeMap<TenantId, usize>,
     /// Stopped sessions, in the order in which they are forgotten.
-    pub(super) stopped: VecDeque<(Moment, SessionId)>,
+    pub(super) stopped: BTreeMap<TenantId, VecDeque<(Moment, SessionId)>>,
     pub(super) shards: Vec<Addr<Shard>>,
     pub(super) next_shard: usize,
     pub(super) clock: Clock,
@@ -145,13 +148,14 @@ impl Manager {
 
     fn upkeep(&mut self) {
         let now = self.clock.now();
-        while let Some((until, _)) = self.stopped.front() {
-            if *until > now {
-                break;
+        let mut expired = Vec::new();
+        for stopped in self.stopped.values_mut() {
+            while stopped.front().is_some_and(|(until, _)| *until <= now) {
+                expired.extend(stopped.pop_front().map(|(_, id)| id));
             }
-            if let Some((_, id)) = self.stopped.pop_front() {
-                self.forget(&id);
-            }
+        }
+        for id in expired {
+            self.forget(&id);
         }
         self.metrics.upkeep();
     }
@@ -164,6 +168,19 @@ impl Manager {
                 // One message for each session, and none to those that have taken it.
                 address.do_send(Operate(Operation::Delete));
             }
+        }
+    }
+
+    /// Keeps a stopped session listed for the retention time, but no more of them than the tenant may have
+    /// sessions: whoever makes and deletes sessions in a loop must not fill the memory.
+    fn remember_stopped(&mut self, session: SessionId, tenant: &TenantId) {
+        let max = self.tenants.get(tenant).map_or(0, |runtime| runtime.tenant.max_sessions as usize);
+        let until = self.clock.now() + self.limits.retention;
+        let stopped = self.stopped.entry(tenant.clone()).or_default();
+        stopped.push_back((until, session));
+        let oldest = if stopped.len() > max.max(MIN_STOPPED) { stopped.pop_front() } else { None };
+        if let Some((_, id)) = oldest {
+            self.forget(&id);
         }
     }
 
@@ -239,7 +256,7 @@ impl Manager {
         if let Some(live) = self.live.get_mut(tenant) {
             *live = live.saturating_sub(1);
         }
-        self.stopped.push_back((self.clock.now() + self.limits.retention, session));
+        self.remember_stopped(session, tenant);
         let is_last = self.live.values().all(|&live| live == 0);
         if let Mode::Draining(waiting) = &mut self.mode
             && is_last

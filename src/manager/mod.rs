@@ -175,7 +175,7 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         registry: Arc::clone(&registry),
         tenants: Arc::clone(&tenants),
         live: BTreeMap::new(),
-        stopped: std::collections::VecDeque::new(),
+        stopped: BTreeMap::new(),
         shards,
         next_shard: 0,
         clock,

@@ -14,6 +14,10 @@ use crate::{errors::ErrorCode, recovery::Moment};
 /// on audio counts; this many 10 ms chunks fill the default `session_bytes` anyway.
 const MAX_QUEUED_PIECES: usize = 32_768;
 
+/// Bytes in a second of the slowest encoding that speech is sent in (Opus at 6 kbit/s): where a format does not
+/// tell its length, it is at most this long.
+const SLOWEST_ENCODING: u32 = 750;
+
 /// The ledger's bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LedgerConfig {
@@ -199,14 +203,16 @@ impl Ledger {
         self.settle_where(|_| true, Outcome::Interrupted, "the session was ended or parked by command", now);
     }
 
-    /// Fails what is past its deadline. `cause` is the code of the session's trouble, where it has one.
-    pub fn tick(&mut self, cause: Option<ErrorCode>, now: Moment) {
+    /// Fails what is past its deadline, and gives the ids of those that the service has audio of: it is to be told,
+    /// or it goes on. `cause` is the code of the session's trouble, where it has one.
+    pub fn tick(&mut self, cause: Option<ErrorCode>, now: Moment) -> Vec<String> {
         let late: Vec<(String, Progress, Intake)> = self
             .open
             .values()
             .filter(|open| open.deadline(&self.config) <= now)
             .map(|open| (open.record.req_id.clone(), open.progress, open.intake))
             .collect();
+        let mut known_upstream = Vec::new();
         for (req_id, progress, intake) in late {
             let (code, reason) = match (progress, intake) {
                 (Progress::Queued, _) => (
@@ -221,7 +227,11 @@ impl Ledger {
                 }
             };
             self.settle(&req_id, Outcome::Failed(code), Some(reason), now);
+            if progress == Progress::Sent {
+                known_upstream.push(req_id);
+            }
         }
+        known_upstream
     }
 
     /// When [`Ledger::tick`] is due.
@@ -318,11 +328,9 @@ impl Open {
         match self.progress {
             Progress::Queued => self.record.accepted_at + config.max_age,
             Progress::Sent => {
-                let length =
-                    config.bytes_per_second.filter(|&rate| rate > 0).map_or(Duration::ZERO, |rate| {
-                        // Hours of audio at most: the precision of f64 is far below a millisecond here.
-                        Duration::from_secs_f64(self.record.audio_bytes as f64 / f64::from(rate))
-                    });
+                let rate = config.bytes_per_second.unwrap_or(SLOWEST_ENCODING).max(1);
+                // Hours of audio at most: the precision of f64 is far below a millisecond here.
+                let length = Duration::from_secs_f64(self.record.audio_bytes as f64 / f64::from(rate));
                 self.last_chunk_at + length + config.grace
             }
         }

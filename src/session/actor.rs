@@ -222,8 +222,16 @@ impl SessionActor {
             let now = actor.context.clock.now();
             {
                 let mut session = actor.session.borrow_mut();
-                let cause = session.lifecycle.last_error().map(|(error, _)| error.code);
-                session.ledger.tick(cause, now);
+                // A session that runs has no trouble that an old error could name.
+                let cause = match session.lifecycle.admission() {
+                    Admission::Flows => None,
+                    Admission::Waits | Admission::Wakes | Admission::Refused => {
+                        session.lifecycle.last_error().map(|(error, _)| error.code)
+                    }
+                };
+                for req_id in session.ledger.tick(cause, now) {
+                    session.tell_interrupt(&req_id);
+                }
             }
             actor.handle_input(Input::Tick, ctx);
         });
@@ -265,6 +273,13 @@ impl Handler<LinkNews> for SessionActor {
             }
         };
         self.handle_input(input, ctx);
+        let is_spoken_to = {
+            let session = self.session.borrow();
+            session.lifecycle.admission() == Admission::Wakes && session.ledger.open_count() > 0
+        };
+        if is_spoken_to {
+            self.handle_input(Input::Audio, ctx);
+        }
     }
 }
 

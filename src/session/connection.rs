@@ -143,10 +143,16 @@ impl Connection {
     }
 
     fn request_failed(&self, error: SessionError) {
-        if let Some(req_id) = &error.req_id {
-            let mut session = self.session.borrow_mut();
-            session.ledger.fail(req_id, error.code, &error.message, self.context.clock.now());
-            report_settled(&self.context, &mut session);
+        let Some(req_id) = &error.req_id else { return };
+        let mut session = self.session.borrow_mut();
+        let was_open = session.ledger.fail(req_id, error.code, &error.message, self.context.clock.now());
+        report_settled(&self.context, &mut session);
+        drop(session);
+        // What the service says of requests that nobody waits for is no failure of the session's, and a flood of it
+        // must not fill the mailbox.
+        if !was_open {
+            tracing::debug!(session = %self.context.entry.id, req_id, error = error.message, "error for no open request");
+            return;
         }
         self.tell(LinkNews::RequestFailed { generation: self.generation, error: Arc::new(error) });
     }

@@ -160,9 +160,9 @@ impl Socket {
     }
 
     /// Whether [`Socket::send`] takes a message. The bound is on what waits already, so that one long message
-    /// fits however long it is.
+    /// fits however long it is. A connection that the service is ending takes nothing more: it would be lost.
     pub fn has_room(&self) -> bool {
-        self.unsent() < WRITE_BOUND_BYTES
+        matches!(self.state, State::Open) && self.unsent() < WRITE_BOUND_BYTES
     }
 
     /// Bytes that were taken and that the operating system has not taken yet.

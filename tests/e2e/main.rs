@@ -17,4 +17,5 @@ mod requests;
 mod storm;
 mod suspension;
 mod table;
+mod uploads;
 mod world;

@@ -63,7 +63,10 @@ impl Lifecycle {
     pub fn handle(&mut self, input: Input, now: Moment, random: f64) {
         match input {
             Input::Start => self.start(),
-            Input::StartSuspended(code) => self.hold(Hold::Suspension(code)),
+            Input::StartSuspended(code) => {
+                self.emit(Effect::Count(Count::Park(code)));
+                self.hold(Hold::Suspension(code));
+            }
             Input::Granted(generation) => self.granted(generation),
             Input::Suspended(generation, code) => self.suspended(generation, code),
             Input::Connected { generation, connection_id, capabilities } => {

@@ -142,7 +142,10 @@ impl Lifecycle {
                 self.hold(hold);
             }
             Reaction::Sleep => {
-                self.emit(Effect::EndRequests(EndRequests::All(error.code)));
+                // What waits was said after the silence that ended a running session, and wakes it again. An attempt
+                // that is answered so would be made again at once, and again.
+                let which = if was_running { EndRequests::Sent } else { EndRequests::All };
+                self.emit(Effect::EndRequests(which(error.code)));
                 self.state = State::Dormant;
                 self.lost_at = None;
             }

@@ -55,7 +55,11 @@ fn expected(code: ErrorCode, action: Action, first: &str) -> (String, StateName)
         Action::Park => {
             (format!("error:{code} {first} end-all:{code} park:{code} parked:{code}"), StateName::Parked)
         }
-        Action::Sleep => (format!("error:{code} {first} end-all:{code}"), StateName::Dormant),
+        // Only a running session may have audio that was said after the silence.
+        Action::Sleep => {
+            let which = if first == "slot" { "end-sent" } else { "end-all" };
+            (format!("error:{code} {first} {which}:{code}"), StateName::Dormant)
+        }
         Action::Fail => (format!("error:{code} {first} failure:{code} end-all:{code}"), StateName::Failed),
     }
 }
