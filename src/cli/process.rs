@@ -48,9 +48,9 @@ impl Process {
     ///
     /// An address cannot be bound, or the metrics cannot be set up; the error says which.
     pub fn start(config: &Config) -> io::Result<Self> {
-        raise_file_limit(config.sessions.max);
         let data = http::bind(config.server.listen, "server.listen")?;
         let admin = http::bind(config.admin.listen, "admin.listen")?;
+        raise_file_limit(config.sessions.max);
         let metrics = Arc::new(Metrics::new(config.telemetry.max_tenant_labels as usize));
         let directory = Arc::new(Directory::new(config));
         let running = manager::start(manager_setup(config, &directory, &metrics))?;
