@@ -4,6 +4,7 @@
 //! with nothing more written, and a client that does not read stops the making of frames.
 
 mod effects;
+mod limits;
 
 use std::{
     collections::BTreeSet,
@@ -35,8 +36,6 @@ use crate::wire::{self, Data, proto::ServerConfirmSession};
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// Where nothing is due: only wakes the loop now and then.
 const IDLE: Duration = Duration::from_secs(3600);
-/// gRPC's UNAUTHENTICATED as a close code, used when a token expires under a live connection.
-const CLOSE_AUTH_FAILED: u16 = 4010;
 
 /// How far the session is.
 enum Phase {
@@ -48,6 +47,25 @@ enum Phase {
     },
     /// A scripted fault took the confirm's place; what the client sends is read and left alone.
     Unconfirmed,
+}
+
+/// A refusal that arrives after an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Doom {
+    pub(super) code: u16,
+    pub(super) reason: String,
+    /// As a ServerError with the code, not as a close frame with it.
+    pub(super) as_error: bool,
+}
+
+/// What was decided at the upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Served {
+        token_expires: SystemTime,
+    },
+    /// In the place of the confirm.
+    Refused(Doom),
 }
 
 /// What wakes the loop.
@@ -75,10 +93,12 @@ pub(super) struct Connection {
     commands: mpsc::Receiver<Effect>,
     plan_changes: watch::Receiver<u64>,
     who: Who,
-    token_expires: SystemTime,
+    fate: Fate,
     id: String,
     phase: Phase,
     chunks: u64,
+    /// Of the last audio; of the confirm before that.
+    audio_at: Instant,
     frames: u64,
     settled: BTreeSet<u64>,
     /// The connection ends with a reset.
@@ -92,7 +112,7 @@ impl Connection {
         early: BytesMut,
         (live, commands): (LiveGuard, mpsc::Receiver<Effect>),
         who: Who,
-        token_expires: SystemTime,
+        fate: Fate,
     ) -> Self {
         let (reader, writer) = stream.into_split();
         let decoder = MessageDecoder::new(live.hub().config.max_message_bytes);
@@ -110,10 +130,11 @@ impl Connection {
             commands,
             plan_changes,
             who,
-            token_expires,
+            fate,
             id,
             phase: Phase::Opening,
             chunks: 0,
+            audio_at: Instant::now(),
             frames: 0,
             settled: BTreeSet::new(),
             reset: false,
@@ -174,9 +195,8 @@ impl Connection {
         if let Some(since) = self.stalled_since {
             wake = wake.min(since + config.stall_timeout);
         }
-        if config.token_expiry_closes {
-            let left = self.token_expires.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
-            wake = wake.min(Instant::now() + left);
+        if let Some(due) = self.limit_due() {
+            wake = wake.min(due);
         }
         let Phase::Confirmed { conversation, since } = &self.phase else { return wake };
         let fault = self.hub().next_fault_due(&self.who, &self.settled);
@@ -189,9 +209,7 @@ impl Connection {
         if self.stalled_since.is_some_and(|since| since.elapsed() >= config.stall_timeout) {
             return Flow::Break(());
         }
-        if config.token_expiry_closes && self.token_expires <= SystemTime::now() {
-            return self.close(CLOSE_AUTH_FAILED, "session token expired").await;
-        }
+        self.enforce_limits().await?;
         self.strike().await?;
         let limit = self.hub().config.outgoing_limit_bytes;
         while room && self.out.len() < limit {
@@ -254,6 +272,10 @@ impl Connection {
     }
 
     async fn confirm(&mut self, session: handshake::Session) -> Flow {
+        if let Fate::Refused(doom) = &self.fate {
+            let doom = doom.clone();
+            return self.end_refused(doom).await;
+        }
         match self.hub().strike(Point::Handshake, &self.who) {
             None => {}
             Some(Effect::Delay { ms }) => self.pause(Duration::from_millis(ms)).await?,
@@ -269,7 +291,8 @@ impl Connection {
             capabilities: config.capabilities.clone(),
         });
         let conversation = Box::new(Conversation::new(self.id.clone(), avatar_id, session, config));
-        self.phase = Phase::Confirmed { conversation, since: Instant::now() };
+        self.audio_at = Instant::now();
+        self.phase = Phase::Confirmed { conversation, since: self.audio_at };
         self.live.confirmed();
         self.send(confirm)?;
         self.strike().await
@@ -281,6 +304,7 @@ impl Connection {
                 Output::Send(data) => self.send(*data)?,
                 Output::Audio { req_id, first, bytes } => {
                     self.chunks += 1;
+                    self.audio_at = Instant::now();
                     let of = (self.id.as_str(), self.who.avatar_id.as_deref().unwrap_or_default());
                     self.live.hub().record(|recorder| recorder.audio(&req_id, first, bytes, of));
                 }

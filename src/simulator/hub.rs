@@ -9,6 +9,7 @@ use std::{
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    accounts::{Accounts, Exhausted},
     config::SimulatorConfig,
     fault_check::FaultError,
     faults::{Effect, Fault, Filter, Point, Who},
@@ -30,6 +31,8 @@ struct Live {
     since: Instant,
     confirmed: bool,
     commands: mpsc::Sender<Effect>,
+    /// Whether it counts for its API key. One that is only upgraded to be refused does not.
+    charged: bool,
 }
 
 #[derive(Default)]
@@ -37,6 +40,7 @@ struct State {
     plan: FaultPlan,
     tokens: TokenStore,
     recorder: Recorder,
+    accounts: Accounts,
     live: HashMap<u64, Live>,
     next_connection: u64,
 }
@@ -53,7 +57,9 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn new(config: SimulatorConfig) -> Arc<Self> {
         let (plan_changes, _) = watch::channel(0);
-        Arc::new(Self { config, started: Instant::now(), state: Mutex::default(), plan_changes })
+        let accounts = Accounts::new(config.limits.credits_s);
+        let state = Mutex::new(State { accounts, ..State::default() });
+        Arc::new(Self { config, started: Instant::now(), state, plan_changes })
     }
 
     /// The state is counts and lists, whole after each statement: a panic elsewhere does not spoil it.
@@ -150,17 +156,42 @@ impl Hub {
         }
     }
 
-    /// Counts a connection in; it counts until the guard is dropped or [`LiveGuard::end`] is called.
-    pub(super) fn connect(self: &Arc<Self>, who: &Who) -> (LiveGuard, mpsc::Receiver<Effect>) {
-        let (commands, receiver) = mpsc::channel(COMMANDS);
+    /// Counts a connection in, if its API key may have it; it counts until the guard is dropped or
+    /// [`LiveGuard::end`] is called.
+    pub(super) fn connect(self: &Arc<Self>, who: &Who) -> Result<Counted, Exhausted> {
+        let now = self.now();
         let mut state = self.state();
+        state.accounts.admits(api_key(who), now, self.config.limits.concurrency)?;
+        state.accounts.join(api_key(who), now);
+        Ok(self.count_in(state, who, true))
+    }
+
+    /// Counts in a connection that is upgraded only to be refused.
+    pub(super) fn connect_refused(self: &Arc<Self>, who: &Who) -> Counted {
+        self.count_in(self.state(), who, false)
+    }
+
+    fn count_in(self: &Arc<Self>, mut state: MutexGuard<'_, State>, who: &Who, charged: bool) -> Counted {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
         state.next_connection += 1;
         let id = state.next_connection;
         state.recorder.connected(app_id(who), avatar_id(who));
-        let live = Live { who: who.clone(), since: Instant::now(), confirmed: false, commands };
+        let live = Live { who: who.clone(), since: Instant::now(), confirmed: false, commands, charged };
         state.live.insert(id, live);
         drop(state);
         (LiveGuard { hub: Arc::clone(self), id }, receiver)
+    }
+
+    /// When the API key's credits run out, at the rate of now.
+    pub(super) fn credits_run_out(&self, who: &Who) -> Option<Instant> {
+        self.state().accounts.runs_out(api_key(who)).map(|at| self.started + at)
+    }
+
+    pub(super) fn top_up(&self, api_key: &str, seconds: f64) -> f64 {
+        let left = self.state().accounts.top_up(api_key, seconds, self.now());
+        // Live connections look at their clocks again.
+        self.plan_changes.send_modify(|changes| *changes += 1);
+        left
     }
 
     /// Makes `effect` happen to live connections that match, `share` (0 to 1) of them by lot. Gives how many.
@@ -201,6 +232,9 @@ fn avatar_id(who: &Who) -> &str {
     who.avatar_id.as_deref().unwrap_or_default()
 }
 
+/// A connection that counts, and what strikes it from outside.
+pub(super) type Counted = (LiveGuard, mpsc::Receiver<Effect>);
+
 /// Counts a connection as live.
 pub(super) struct LiveGuard {
     hub: Arc<Hub>,
@@ -228,9 +262,13 @@ impl LiveGuard {
 
     /// The connection is over for the protocol, though its socket may have a moment to go.
     pub(super) fn end(&self) {
-        let State { live, recorder, .. } = &mut *self.hub.state();
+        let now = self.hub.now();
+        let State { live, recorder, accounts, .. } = &mut *self.hub.state();
         if let Some(live) = live.remove(&self.id) {
-            let Live { who, since, confirmed, .. } = live;
+            let Live { who, since, confirmed, charged, .. } = live;
+            if charged {
+                accounts.leave(api_key(&who), now);
+            }
             recorder.ended(app_id(&who), avatar_id(&who), api_key(&who), confirmed, since.elapsed());
         }
     }

@@ -30,16 +30,20 @@
 //! | `POST /_sim/drop` | [`Filter`]'s fields, `share` (0 to 1), `reset` | `{"dropped": n}`: the connections that end without a close frame |
 //! | `POST /_sim/strike` | `{"match", "share", "do"}`: any effect of a live connection, now | `{"struck": n}` |
 //! | `POST /_sim/down` | `{"down": true, "for_ms": 5000}` | `{"down": true}`; the control connection that asked stays open and can end the outage, otherwise `for_ms` does |
+//! | `POST /_sim/credits` | `{"api_key", "seconds"}`, negative to take away | `{"api_key", "seconds_left"}`; a key without a limit has one from then on |
 //! | `GET /_sim/stats` | | [`Stats`] |
 //!
 //! # What is not known of the service, and what the simulator does
 //!
+//! Each of [`Unknowns`] is a switch. Beyond these:
+//!
 //! - After a ServerError of its own (a refused handshake, a broken rule) it closes with 1008, 1003 for a text
-//!   frame, 1007 for undecodable protobuf.
+//!   frame, 1007 for undecodable protobuf. An idle session ends with 1008 too; the reason tells why.
 //! - ClientInterrupt stops the request's frames and is answered by one final frame: `end=true`, no
 //!   animation. A request that has ended, or that was never begun, gets no answer.
 //! - Requests play side by side; in egress mode too.
 
+mod accounts;
 mod audio;
 mod config;
 mod connection;
@@ -62,7 +66,7 @@ mod upgrade;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-pub use config::{Pace, SimulatorConfig};
+pub use config::{Arrival, Limits, Pace, SimulatorConfig, Unknowns};
 pub use fault_check::FaultError;
 pub use faults::{Close, Effect, Fault, Filter, Nonsense, Point, Who};
 pub use payload::{FRAME_HEADER_BYTES, check_frame_payload, frame_payload};
@@ -171,6 +175,12 @@ impl Simulator {
             return 0;
         }
         self.hub.strike_now(filter, share, effect)
+    }
+
+    /// Adds connected seconds to an API key's credits, or takes them away, and gives what is left. A key
+    /// without a limit has one from then on, of exactly these seconds.
+    pub fn top_up(&self, api_key: &str, seconds: f64) -> f64 {
+        self.hub.top_up(api_key, seconds)
     }
 
     /// The outage switch, in force when this returns: new TCP connections are refused, and those that are

@@ -8,5 +8,6 @@ mod client;
 mod control;
 mod faults;
 mod handshake;
+mod limits;
 mod playing;
 mod refusals;
