@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
 
-use crate::simulator::{self, Arrival, Limits, Pace, SimulatorConfig, Unknowns};
+use crate::simulator::{self, Arrival, FaultFile, Limits, Pace, SimulatorConfig, Unknowns};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -29,9 +29,12 @@ pub(super) struct Args {
     limits: LimitArgs,
     #[command(flatten)]
     unknowns: UnknownArgs,
-    /// A fault plan: a JSON file with what `POST /_sim/faults` takes.
+    /// A fault plan: a .toml file as config/faults.toml, or JSON with what `POST /_sim/faults` takes.
     #[arg(long, value_name = "FILE")]
     faults: Option<std::path::PathBuf>,
+    /// Makes the `chance` of faults fall the same in every run; wins over the fault plan's own seed.
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
 }
 
 /// The service's own limits, all off unless given.
@@ -120,13 +123,9 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 fn simulate(args: Args) -> Result<(), String> {
-    let faults = match &args.faults {
-        None => Vec::new(),
-        Some(path) => {
-            let name = path.display();
-            let text = std::fs::read(path).map_err(|error| format!("{name}: {error}"))?;
-            simulator::parse_faults(&text).map_err(|error| format!("{name}: {error}"))?
-        }
+    let plan = match &args.faults {
+        None => FaultFile::default(),
+        Some(path) => FaultFile::read(path)?,
     };
     let config = SimulatorConfig {
         listen: args.listen,
@@ -137,13 +136,14 @@ fn simulate(args: Args) -> Result<(), String> {
         token_expiry_closes: args.token_expiry_closes,
         limits: args.limits.limits(),
         unknowns: args.unknowns.unknowns(),
+        seed: args.seed.or(plan.seed),
         ..SimulatorConfig::default()
     };
     actix_rt::System::new().block_on(async move {
         let listen = config.listen;
         let simulator =
             simulator::start(config).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
-        for fault in faults {
+        for fault in plan.faults {
             simulator.add_fault(fault).map_err(|error| error.to_string())?;
         }
         let (console, ingress) = (simulator.console_url(), simulator.ingress_url());

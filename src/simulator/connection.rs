@@ -5,12 +5,15 @@
 
 mod effects;
 mod limits;
+mod network;
 
 use std::{
     collections::BTreeSet,
     ops::ControlFlow,
     time::{Duration, Instant, SystemTime},
 };
+
+pub(super) use network::Trickle;
 
 use actix_http::ws::{self, CloseCode, CloseReason, Message, ProtocolError};
 use bytes::{Bytes, BytesMut};
@@ -89,6 +92,9 @@ pub(super) struct Connection {
     out: BytesMut,
     /// Since when the client has read nothing of `out`.
     stalled_since: Option<Instant>,
+    /// Nothing is read until then.
+    deaf_until: Option<Instant>,
+    trickle: Option<Trickle>,
     live: LiveGuard,
     commands: mpsc::Receiver<Effect>,
     plan_changes: watch::Receiver<u64>,
@@ -113,6 +119,7 @@ impl Connection {
         (live, commands): (LiveGuard, mpsc::Receiver<Effect>),
         who: Who,
         fate: Fate,
+        trickle: Option<Trickle>,
     ) -> Self {
         let (reader, writer) = stream.into_split();
         let decoder = MessageDecoder::new(live.hub().config.max_message_bytes);
@@ -126,6 +133,8 @@ impl Connection {
             codec: ws::Codec::new(),
             out: BytesMut::new(),
             stalled_since: None,
+            deaf_until: None,
+            trickle,
             live,
             commands,
             plan_changes,
@@ -165,11 +174,12 @@ impl Connection {
     async fn step(&mut self) -> Flow {
         let room = self.out.len() < self.hub().config.outgoing_limit_bytes;
         let wake = tokio::time::Instant::from_std(self.wake_at(room));
+        let (reads, writes) = (room && !self.is_deaf(), !self.out.is_empty() && self.trickle.is_none());
         let event = tokio::select! {
             biased;
             command = self.commands.recv() => Event::Command(command),
-            written = self.writer.write_buf(&mut self.out), if !self.out.is_empty() => Event::Written(written),
-            message = self.reader.next(), if room => Event::Received(message),
+            written = self.writer.write_buf(&mut self.out), if writes => Event::Written(written),
+            message = self.reader.next(), if reads => Event::Received(message),
             _ = self.plan_changes.changed() => Event::PlanChanged,
             () = sleep_until(wake) => Event::Time,
         };
@@ -195,7 +205,7 @@ impl Connection {
         if let Some(since) = self.stalled_since {
             wake = wake.min(since + config.stall_timeout);
         }
-        if let Some(due) = self.limit_due() {
+        for due in [self.limit_due(), self.network_due()].into_iter().flatten() {
             wake = wake.min(due);
         }
         let Phase::Confirmed { conversation, since } = &self.phase else { return wake };
@@ -210,6 +220,7 @@ impl Connection {
             return Flow::Break(());
         }
         self.enforce_limits().await?;
+        self.trickle_out()?;
         self.strike().await?;
         let limit = self.hub().config.outgoing_limit_bytes;
         while room && self.out.len() < limit {
@@ -279,6 +290,9 @@ impl Connection {
         match self.hub().strike(Point::Handshake, &self.who) {
             None => {}
             Some(Effect::Delay { ms }) => self.pause(Duration::from_millis(ms)).await?,
+            Some(effect @ (Effect::Stall { .. } | Effect::Trickle { .. } | Effect::Refuse { .. })) => {
+                self.happen(effect).await?;
+            }
             Some(effect) => {
                 self.phase = Phase::Unconfirmed;
                 return self.happen(effect).await;

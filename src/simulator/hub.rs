@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -10,9 +10,11 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     accounts::{Accounts, Exhausted},
+    chance::Chance,
     config::SimulatorConfig,
     fault_check::FaultError,
     faults::{Effect, Fault, Filter, Point, Who},
+    listener::Outage,
     plan::{FaultPlan, PlannedFault, Progress},
     recorder::Recorder,
     stats::{RequestState, Stats},
@@ -41,6 +43,7 @@ struct State {
     tokens: TokenStore,
     recorder: Recorder,
     accounts: Accounts,
+    chance: Chance,
     live: HashMap<u64, Live>,
     next_connection: u64,
 }
@@ -52,14 +55,16 @@ pub(super) struct Hub {
     state: Mutex<State>,
     /// Counts the changes of the fault plan, so that live connections look at their clocks again.
     plan_changes: watch::Sender<u64>,
+    /// Set once the simulator listens.
+    pub(super) outage: OnceLock<Outage>,
 }
 
 impl Hub {
     pub(super) fn new(config: SimulatorConfig) -> Arc<Self> {
         let (plan_changes, _) = watch::channel(0);
         let accounts = Accounts::new(config.limits.credits_s);
-        let state = Mutex::new(State { accounts, ..State::default() });
-        Arc::new(Self { config, started: Instant::now(), state, plan_changes })
+        let state = Mutex::new(State { accounts, chance: Chance::new(config.seed), ..State::default() });
+        Arc::new(Self { config, started: Instant::now(), state, plan_changes, outage: OnceLock::new() })
     }
 
     /// The state is counts and lists, whole after each statement: a panic elsewhere does not spoil it.
@@ -97,8 +102,16 @@ impl Hub {
         ids
     }
 
+    pub(super) fn seed_chance(&self, seed: u64) {
+        self.state().chance = Chance::new(Some(seed));
+    }
+
     pub(super) fn clear_faults(&self) {
-        self.state().plan.clear();
+        {
+            let State { plan, chance, .. } = &mut *self.state();
+            plan.clear();
+            chance.forget();
+        }
         self.plan_changes.send_modify(|changes| *changes += 1);
     }
 
@@ -111,8 +124,8 @@ impl Hub {
     }
 
     pub(super) fn strike(&self, at: Point, who: &Who) -> Option<Effect> {
-        let State { plan, recorder, .. } = &mut *self.state();
-        let effect = plan.strike(at, who, &mut rand::random::<f64>)?;
+        let State { plan, recorder, chance, .. } = &mut *self.state();
+        let effect = plan.strike(at, who, &mut |fault| chance.draw(fault))?;
         recorder.faults_struck += 1;
         Some(effect)
     }
@@ -123,14 +136,21 @@ impl Hub {
         who: &Who,
         settled: &mut BTreeSet<u64>,
     ) -> Option<Effect> {
-        let State { plan, recorder, .. } = &mut *self.state();
-        let effect = plan.strike_live(progress, who, settled, &mut rand::random::<f64>)?;
+        let State { plan, recorder, chance, .. } = &mut *self.state();
+        let effect = plan.strike_live(progress, who, settled, &mut |fault| chance.draw(fault))?;
         recorder.faults_struck += 1;
         Some(effect)
     }
 
     pub(super) fn next_fault_due(&self, who: &Who, settled: &BTreeSet<u64>) -> Option<Duration> {
         self.state().plan.next_due(who, settled)
+    }
+
+    /// Begins an outage that ends by itself. Not awaited: it may end the connection that asks for it.
+    pub(super) fn refuse_for(&self, time: Duration) {
+        if let Some(outage) = self.outage.get() {
+            actix_rt::spawn(outage.clone().run_for(time));
+        }
     }
 
     // Tokens.

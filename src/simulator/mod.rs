@@ -45,11 +45,13 @@
 
 mod accounts;
 mod audio;
+mod chance;
 mod config;
 mod connection;
 mod control;
 mod conversation;
 mod fault_check;
+mod fault_file;
 mod faults;
 mod handshake;
 mod hub;
@@ -68,6 +70,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 pub use config::{Arrival, Limits, Pace, SimulatorConfig, Unknowns};
 pub use fault_check::FaultError;
+pub use fault_file::FaultFile;
 pub use faults::{Close, Effect, Fault, Filter, Nonsense, Point, Who};
 pub use payload::{FRAME_HEADER_BYTES, check_frame_payload, frame_payload};
 pub use plan::PlannedFault;
@@ -150,6 +153,11 @@ impl Simulator {
     pub fn add_fault(&self, fault: Fault) -> Result<u64, FaultError> {
         let ids = self.hub.add_faults(vec![fault])?;
         Ok(ids.into_iter().next().unwrap_or_default())
+    }
+
+    /// From here on a fault's `chance` falls as the seed says, see [`SimulatorConfig::seed`].
+    pub fn seed_chance(&self, seed: u64) {
+        self.hub.seed_chance(seed);
     }
 
     /// Empties the fault plan. What a fault has begun (a silence, a wait) goes on.

@@ -100,9 +100,15 @@ async fn struck(hub: &Hub, request: &HttpRequest, effect: Effect) -> HttpRespons
         }
         Effect::Silence {} => std::future::pending().await,
         Effect::Nonsense(nonsense) => answer_nonsense(hub, nonsense),
-        Effect::ServerError { .. } | Effect::Close(_) | Effect::Delay { .. } => {
-            HttpResponse::InternalServerError().finish()
+        Effect::Refuse { for_ms } => {
+            hub.refuse_for(Duration::from_millis(for_ms));
+            std::future::pending().await
         }
+        Effect::ServerError { .. }
+        | Effect::Close(_)
+        | Effect::Delay { .. }
+        | Effect::Stall { .. }
+        | Effect::Trickle { .. } => HttpResponse::InternalServerError().finish(),
     }
 }
 

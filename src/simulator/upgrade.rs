@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     accounts::Exhausted,
     config::Arrival,
-    connection::{Connection, Doom, Fate},
+    connection::{Connection, Doom, Fate, Trickle},
     faults::{Effect, Nonsense, Point, Who},
     hub::{Counted, Hub},
     socket::Io,
@@ -127,8 +127,10 @@ pub(super) async fn serve(hub: Arc<Hub>, request: Request, framed: Framed<Io, h1
     };
     let who = Who { avatar_id: Some(asked.avatar_id.clone()), api_key, app_id: Some(asked.app_id.clone()) };
     let mut key = request.headers().get("sec-websocket-key").map(|key| key.as_bytes().to_vec());
+    let mut trickle = None;
     match hub.strike(Point::Upgrade, &who) {
         None => {}
+        Some(Effect::Trickle { bytes_per_s }) => trickle = Some(Trickle::new(bytes_per_s)),
         Some(Effect::Delay { ms }) => sleep(Duration::from_millis(ms)).await,
         Some(Effect::Nonsense(Nonsense::WrongAccept)) => key = Some(b"of another handshake".to_vec()),
         Some(effect) => return struck(&hub, &mut stream, effect).await,
@@ -154,9 +156,14 @@ pub(super) async fn serve(hub: Arc<Hub>, request: Request, framed: Framed<Io, h1
          Sec-WebSocket-Accept: {}\r\n\r\n",
         String::from_utf8_lossy(&accept)
     );
-    if matches!(timeout(WRITE_DEADLINE, stream.write_all(head.as_bytes())).await, Ok(Ok(()))) {
+    let written = match trickle {
+        None => timeout(WRITE_DEADLINE, stream.write_all(head.as_bytes())).await,
+        // As slow as it is to be: its deadline is the client's.
+        Some(trickle) => Ok(write_slowly(&mut stream, head.as_bytes(), trickle).await),
+    };
+    if matches!(written, Ok(Ok(()))) {
         // A task of its own: the HTTP dispatcher's memory is not held for the connection's life.
-        let connection = Connection::new(stream, parts.read_buf, live, who, fate);
+        let connection = Connection::new(stream, parts.read_buf, live, who, fate, trickle);
         actix_rt::spawn(connection.run());
     }
 }
@@ -217,7 +224,16 @@ async fn struck(hub: &Hub, stream: &mut TcpStream, effect: Effect) {
             }
         }
         Effect::Silence {} => hang(stream).await,
-        Effect::ServerError { .. } | Effect::Close(_) | Effect::Delay { .. } | Effect::Nonsense(_) => {}
+        Effect::Refuse { for_ms } => {
+            hub.refuse_for(Duration::from_millis(for_ms));
+            hang(stream).await;
+        }
+        Effect::ServerError { .. }
+        | Effect::Close(_)
+        | Effect::Delay { .. }
+        | Effect::Stall { .. }
+        | Effect::Trickle { .. }
+        | Effect::Nonsense(_) => {}
     }
 }
 
@@ -249,6 +265,15 @@ async fn answer(stream: &mut TcpStream, status: u16, headers: &str, body: &str) 
     };
     // A client that has left, or does not read, has no use for the answer.
     let _ = timeout(WRITE_DEADLINE, written).await;
+}
+
+async fn write_slowly(stream: &mut TcpStream, bytes: &[u8], trickle: Trickle) -> std::io::Result<()> {
+    let (portion, time) = trickle.portion();
+    for portion in bytes.chunks(portion) {
+        stream.write_all(portion).await?;
+        sleep(time).await;
+    }
+    Ok(())
 }
 
 /// Keeps the socket and says nothing until the client has left.

@@ -9,5 +9,7 @@ mod control;
 mod faults;
 mod handshake;
 mod limits;
+mod network;
+mod plan_file;
 mod playing;
 mod refusals;
