@@ -1,9 +1,9 @@
 //! `greenroom simulate`.
 
-use std::{io::Write as _, net::SocketAddr, process::ExitCode};
+use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
 
 use super::signals;
-use crate::simulator::{self, Pace, SimulatorConfig};
+use crate::simulator::{self, Arrival, FaultFile, Limits, Pace, SimulatorConfig, Unknowns};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -26,9 +26,91 @@ pub(super) struct Args {
     /// Close a connection with 4010 when its token expires.
     #[arg(long)]
     token_expiry_closes: bool,
-    /// A fault plan: a JSON file with what `POST /_sim/faults` takes.
+    #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    unknowns: UnknownArgs,
+    /// A fault plan: a .toml file as config/faults.toml, or JSON with what `POST /_sim/faults` takes.
     #[arg(long, value_name = "FILE")]
     faults: Option<std::path::PathBuf>,
+    /// Makes the `chance` of faults fall the same in every run; wins over the fault plan's own seed.
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+}
+
+/// The service's own limits, all off unless given.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits of the service")]
+struct LimitArgs {
+    /// Connected seconds that an API key begins with; they run out with 4001, or 402 at the upgrade.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    credits: Option<Duration>,
+    /// Connections of one API key at a time; one more is refused with 4003.
+    #[arg(long, value_name = "COUNT")]
+    concurrency: Option<u32>,
+    /// Seconds without audio after which a session ends.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    idle_timeout: Option<Duration>,
+    /// Seconds after the confirm at which a session ends with 4002.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    max_duration: Option<Duration>,
+}
+
+/// What is not known of the service.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Forms of what is not known of the service")]
+struct UnknownArgs {
+    /// How "too many connections" (4003) arrives.
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    concurrency_arrives: Arrival,
+    /// How a refused session token (4010) arrives.
+    #[arg(long, value_enum, default_value_t, value_name = "FORM")]
+    auth_arrives: Arrival,
+    /// Send a ServerError before a close frame that ends a session.
+    #[arg(long)]
+    error_before_close: bool,
+    /// Send no empty control frames in egress mode.
+    #[arg(long)]
+    no_egress_frames: bool,
+    /// Send `status` in the body of a refused token call as a string.
+    #[arg(long)]
+    token_status_text: bool,
+}
+
+impl LimitArgs {
+    fn limits(&self) -> Limits {
+        Limits {
+            credits_s: self.credits.map(|credits| credits.as_secs_f64()),
+            concurrency: self.concurrency,
+            idle_timeout: self.idle_timeout,
+            max_duration: self.max_duration,
+        }
+    }
+}
+
+impl UnknownArgs {
+    const fn unknowns(&self) -> Unknowns {
+        Unknowns {
+            concurrency_arrives: self.concurrency_arrives,
+            auth_arrives: self.auth_arrives,
+            error_before_close: self.error_before_close,
+            egress_frames: !self.no_egress_frames,
+            token_status_text: self.token_status_text,
+        }
+    }
+}
+
+/// Longer than a run is no limit.
+const MAX_SECONDS: f64 = 31_536_000.0;
+
+/// Seconds, fractions allowed.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wanted = || format!("expected seconds from 0 to {MAX_SECONDS}");
+    let seconds: f64 = text.parse().map_err(|_| wanted())?;
+    if seconds > MAX_SECONDS {
+        return Err(wanted());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| wanted())
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
@@ -42,13 +124,9 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 fn simulate(args: Args) -> Result<(), String> {
-    let faults = match &args.faults {
-        None => Vec::new(),
-        Some(path) => {
-            let name = path.display();
-            let text = std::fs::read(path).map_err(|error| format!("{name}: {error}"))?;
-            simulator::parse_faults(&text).map_err(|error| format!("{name}: {error}"))?
-        }
+    let plan = match &args.faults {
+        None => FaultFile::default(),
+        Some(path) => FaultFile::read(path)?,
     };
     let config = SimulatorConfig {
         listen: args.listen,
@@ -57,6 +135,9 @@ fn simulate(args: Args) -> Result<(), String> {
         frame_bytes: usize::try_from(args.frame_bytes).unwrap_or(usize::MAX),
         capabilities: args.capabilities.into_iter().filter(|name| !name.is_empty()).collect(),
         token_expiry_closes: args.token_expiry_closes,
+        limits: args.limits.limits(),
+        unknowns: args.unknowns.unknowns(),
+        seed: args.seed.or(plan.seed),
         ..SimulatorConfig::default()
     };
     actix_rt::System::new().block_on(async move {
@@ -64,7 +145,7 @@ fn simulate(args: Args) -> Result<(), String> {
         let listen = config.listen;
         let simulator =
             simulator::start(config).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
-        for fault in faults {
+        for fault in plan.faults {
             simulator.add_fault(fault).map_err(|error| error.to_string())?;
         }
         let (console, ingress) = (simulator.console_url(), simulator.ingress_url());

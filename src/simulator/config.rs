@@ -15,6 +15,62 @@ pub enum Pace {
     Fast,
 }
 
+/// In which form the service tells a failure of which that is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Arrival {
+    /// The upgrade is refused with an HTTP status.
+    #[default]
+    Http,
+    /// The upgrade is granted; a ServerError with the code stands where the confirm would, then 1008.
+    ServerError,
+    /// The upgrade is granted; a close frame with the code stands where the confirm would.
+    Close,
+}
+
+/// The service's own limits; `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// What an API key begins with, in connected seconds. Its live connections use it up side by side, and
+    /// end with 4001 "credits exhausted" when it is gone; upgrades are then refused with 402. More comes by
+    /// `POST /_sim/credits`.
+    pub credits_s: Option<f64>,
+    /// Connections of one API key at a time; one more is refused with 4003.
+    pub concurrency: Option<u32>,
+    /// A session without audio for so long ends: "no audio input for Ns", with LiveKit egress "livekit
+    /// silence timeout" (where the client's `idle_timeout`, if not 0, stands for this one).
+    pub idle_timeout: Option<Duration>,
+    /// A session ends with 4002 so long after its confirm.
+    pub max_duration: Option<Duration>,
+}
+
+/// What is not known of the service, or told both ways: each form can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unknowns {
+    /// How "too many connections" (4003) arrives. As HTTP: 429.
+    pub concurrency_arrives: Arrival,
+    /// How a session token that is not taken (4010) arrives. As HTTP: 400, and 401 for an expired one.
+    pub auth_arrives: Arrival,
+    /// Whether a ServerError comes before the close frame that ends a session for a limit or a code.
+    pub error_before_close: bool,
+    /// Whether empty control frames come in egress mode. Without them only playback states tell of a request.
+    pub egress_frames: bool,
+    /// Whether `errors[].status` of a refused token call is a string rather than a number.
+    pub token_status_text: bool,
+}
+
+impl Default for Unknowns {
+    fn default() -> Self {
+        Self {
+            concurrency_arrives: Arrival::Http,
+            auth_arrives: Arrival::Http,
+            error_before_close: false,
+            egress_frames: true,
+            token_status_text: false,
+        }
+    }
+}
+
 /// The simulator's settings. `Default` is what `greenroom simulate` runs without flags, on any free port.
 #[derive(Clone, Debug)]
 pub struct SimulatorConfig {
@@ -40,6 +96,12 @@ pub struct SimulatorConfig {
     pub outgoing_limit_bytes: usize,
     /// A connection whose client read nothing for so long, while bytes wait for it, is dropped.
     pub stall_timeout: Duration,
+    /// The service's own limits, all off by default.
+    pub limits: Limits,
+    /// The form of what is not known of the service.
+    pub unknowns: Unknowns,
+    /// With a seed, a fault's `chance` falls the same in every run: the nth time it is due is the nth draw.
+    pub seed: Option<u64>,
 }
 
 /// As for the default frame: about 30 KB/s a session, the size of a facial animation stream.
@@ -59,6 +121,9 @@ impl Default for SimulatorConfig {
             max_message_bytes: 16 * 1024 * 1024,
             outgoing_limit_bytes: 256 * 1024,
             stall_timeout: Duration::from_secs(30),
+            limits: Limits::default(),
+            unknowns: Unknowns::default(),
+            seed: None,
         }
     }
 }

@@ -4,12 +4,16 @@
 //! with nothing more written, and a client that does not read stops the making of frames.
 
 mod effects;
+mod limits;
+mod network;
 
 use std::{
     collections::BTreeSet,
     ops::ControlFlow,
     time::{Duration, Instant, SystemTime},
 };
+
+pub(super) use network::Trickle;
 
 use actix_http::ws::{self, CloseCode, CloseReason, Message, ProtocolError};
 use bytes::{Bytes, BytesMut};
@@ -35,8 +39,6 @@ use crate::wire::{self, Data, proto::ServerConfirmSession};
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// Where nothing is due: only wakes the loop now and then.
 const IDLE: Duration = Duration::from_secs(3600);
-/// gRPC's UNAUTHENTICATED as a close code, used when a token expires under a live connection.
-const CLOSE_AUTH_FAILED: u16 = 4010;
 
 /// How far the session is.
 enum Phase {
@@ -48,6 +50,25 @@ enum Phase {
     },
     /// A scripted fault took the confirm's place; what the client sends is read and left alone.
     Unconfirmed,
+}
+
+/// A refusal that arrives after an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Doom {
+    pub(super) code: u16,
+    pub(super) reason: String,
+    /// As a ServerError with the code, not as a close frame with it.
+    pub(super) as_error: bool,
+}
+
+/// What was decided at the upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Served {
+        token_expires: SystemTime,
+    },
+    /// In the place of the confirm.
+    Refused(Doom),
 }
 
 /// What wakes the loop.
@@ -71,14 +92,19 @@ pub(super) struct Connection {
     out: BytesMut,
     /// Since when the client has read nothing of `out`.
     stalled_since: Option<Instant>,
+    /// Nothing is read until then.
+    deaf_until: Option<Instant>,
+    trickle: Option<Trickle>,
     live: LiveGuard,
     commands: mpsc::Receiver<Effect>,
     plan_changes: watch::Receiver<u64>,
     who: Who,
-    token_expires: SystemTime,
+    fate: Fate,
     id: String,
     phase: Phase,
     chunks: u64,
+    /// Of the last audio; of the confirm before that.
+    audio_at: Instant,
     frames: u64,
     settled: BTreeSet<u64>,
     /// The connection ends with a reset.
@@ -92,7 +118,8 @@ impl Connection {
         early: BytesMut,
         (live, commands): (LiveGuard, mpsc::Receiver<Effect>),
         who: Who,
-        token_expires: SystemTime,
+        fate: Fate,
+        trickle: Option<Trickle>,
     ) -> Self {
         let (reader, writer) = stream.into_split();
         let decoder = MessageDecoder::new(live.hub().config.max_message_bytes);
@@ -106,14 +133,17 @@ impl Connection {
             codec: ws::Codec::new(),
             out: BytesMut::new(),
             stalled_since: None,
+            deaf_until: None,
+            trickle,
             live,
             commands,
             plan_changes,
             who,
-            token_expires,
+            fate,
             id,
             phase: Phase::Opening,
             chunks: 0,
+            audio_at: Instant::now(),
             frames: 0,
             settled: BTreeSet::new(),
             reset: false,
@@ -144,11 +174,12 @@ impl Connection {
     async fn step(&mut self) -> Flow {
         let room = self.out.len() < self.hub().config.outgoing_limit_bytes;
         let wake = tokio::time::Instant::from_std(self.wake_at(room));
+        let (reads, writes) = (room && !self.is_deaf(), !self.out.is_empty() && self.trickle.is_none());
         let event = tokio::select! {
             biased;
             command = self.commands.recv() => Event::Command(command),
-            written = self.writer.write_buf(&mut self.out), if !self.out.is_empty() => Event::Written(written),
-            message = self.reader.next(), if room => Event::Received(message),
+            written = self.writer.write_buf(&mut self.out), if writes => Event::Written(written),
+            message = self.reader.next(), if reads => Event::Received(message),
             _ = self.plan_changes.changed() => Event::PlanChanged,
             () = sleep_until(wake) => Event::Time,
         };
@@ -174,9 +205,8 @@ impl Connection {
         if let Some(since) = self.stalled_since {
             wake = wake.min(since + config.stall_timeout);
         }
-        if config.token_expiry_closes {
-            let left = self.token_expires.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
-            wake = wake.min(Instant::now() + left);
+        for due in [self.limit_due(), self.network_due()].into_iter().flatten() {
+            wake = wake.min(due);
         }
         let Phase::Confirmed { conversation, since } = &self.phase else { return wake };
         let fault = self.hub().next_fault_due(&self.who, &self.settled);
@@ -189,9 +219,8 @@ impl Connection {
         if self.stalled_since.is_some_and(|since| since.elapsed() >= config.stall_timeout) {
             return Flow::Break(());
         }
-        if config.token_expiry_closes && self.token_expires <= SystemTime::now() {
-            return self.close(CLOSE_AUTH_FAILED, "session token expired").await;
-        }
+        self.enforce_limits().await?;
+        self.trickle_out()?;
         self.strike().await?;
         let limit = self.hub().config.outgoing_limit_bytes;
         while room && self.out.len() < limit {
@@ -254,9 +283,16 @@ impl Connection {
     }
 
     async fn confirm(&mut self, session: handshake::Session) -> Flow {
+        if let Fate::Refused(doom) = &self.fate {
+            let doom = doom.clone();
+            return self.end_refused(doom).await;
+        }
         match self.hub().strike(Point::Handshake, &self.who) {
             None => {}
             Some(Effect::Delay { ms }) => self.pause(Duration::from_millis(ms)).await?,
+            Some(effect @ (Effect::Stall { .. } | Effect::Trickle { .. } | Effect::Refuse { .. })) => {
+                self.happen(effect).await?;
+            }
             Some(effect) => {
                 self.phase = Phase::Unconfirmed;
                 return self.happen(effect).await;
@@ -269,7 +305,8 @@ impl Connection {
             capabilities: config.capabilities.clone(),
         });
         let conversation = Box::new(Conversation::new(self.id.clone(), avatar_id, session, config));
-        self.phase = Phase::Confirmed { conversation, since: Instant::now() };
+        self.audio_at = Instant::now();
+        self.phase = Phase::Confirmed { conversation, since: self.audio_at };
         self.live.confirmed();
         self.send(confirm)?;
         self.strike().await
@@ -281,6 +318,7 @@ impl Connection {
                 Output::Send(data) => self.send(*data)?,
                 Output::Audio { req_id, first, bytes } => {
                     self.chunks += 1;
+                    self.audio_at = Instant::now();
                     let of = (self.id.as_str(), self.who.avatar_id.as_deref().unwrap_or_default());
                     self.live.hub().record(|recorder| recorder.audio(&req_id, first, bytes, of));
                 }

@@ -30,6 +30,7 @@ pub(super) fn configure(app: &mut web::ServiceConfig) {
             .route("/drop", web::post().to(drop_connections))
             .route("/strike", web::post().to(strike))
             .route("/down", web::post().to(down))
+            .route("/credits", web::post().to(credits))
             .route("/stats", web::get().to(stats)),
     );
 }
@@ -138,6 +139,22 @@ async fn down(outage: web::Data<Outage>, request: HttpRequest, body: web::Bytes)
         });
     }
     HttpResponse::Ok().json(json!({"down": down}))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TopUp {
+    api_key: String,
+    seconds: f64,
+}
+
+async fn credits(hub: web::Data<Arc<Hub>>, body: web::Bytes) -> HttpResponse {
+    let TopUp { api_key, seconds } = match parse(&body) {
+        Ok(top_up) => top_up,
+        Err(error) => return bad_request(error),
+    };
+    let seconds_left = hub.top_up(&api_key, seconds);
+    HttpResponse::Ok().json(json!({"api_key": api_key, "seconds_left": seconds_left}))
 }
 
 async fn stats(hub: web::Data<Arc<Hub>>) -> HttpResponse {

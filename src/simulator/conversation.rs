@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::{
     audio::Meter,
     config::SimulatorConfig,
-    handshake::{INVALID_ARGUMENT, Session},
+    handshake::{Egress, INVALID_ARGUMENT, Session},
     pacing::Schedule,
     payload::frame_payload,
     stats::RequestState,
@@ -82,19 +82,25 @@ impl Conversation {
         settings: SimulatorConfig,
     ) -> Self {
         let has = |name: &str| settings.capabilities.iter().any(|capability| capability == name);
+        let has_egress = session.egress != Egress::None;
         Self {
             connection_id,
             avatar_id,
             session,
             frame_bytes: settings.frame_bytes,
-            playback_state: session.egress && has("playback_state"),
-            playback_control: session.egress && has("playback_control"),
+            playback_state: has_egress && has("playback_state"),
+            playback_control: has_egress && has("playback_control"),
             settings,
             open: Vec::new(),
             ended: VecDeque::new(),
             latest: None,
             frames_made: 0,
         }
+    }
+
+    /// Where the animation goes.
+    pub(super) const fn egress(&self) -> Egress {
+        self.session.egress
     }
 
     /// Frames that were made so far.
@@ -195,7 +201,7 @@ impl Conversation {
         let frame = self.open[at].schedule.take(now)?;
         self.frames_made += 1;
         let id = self.open[at].id.clone();
-        if self.session.egress {
+        if self.session.egress != Egress::None {
             return Some(self.egress_frame(at, frame.index == 0, frame.last));
         }
         let payload = frame_payload(&id, frame.index, self.frame_bytes);
@@ -213,13 +219,13 @@ impl Conversation {
         let played = self.open[at].schedule.played();
         let mut outputs = Vec::new();
         if first {
-            outputs.push(send(self.frame(&id, Bytes::new(), false)));
+            outputs.extend(self.control_frame(&id, false));
             outputs.extend(self.state(&id, State::Playing, Duration::ZERO, ""));
         }
         if last {
             self.open.remove(at);
             let times = if self.settings.egress_double_end { 2 } else { 1 };
-            outputs.extend((0..times).map(|_| send(self.frame(&id, Bytes::new(), true))));
+            outputs.extend((0..times).filter_map(|_| self.control_frame(&id, true)));
             outputs.extend(self.state(&id, State::Ended, played, ""));
             outputs.push(self.record_end(id, RequestState::Completed));
         }
@@ -233,7 +239,7 @@ impl Conversation {
         let request = self.open.remove(at);
         let mut outputs = Vec::new();
         outputs.extend(self.state(req_id, State::Interrupted, request.schedule.played(), reason));
-        outputs.push(send(self.frame(req_id, Bytes::new(), true)));
+        outputs.extend(self.control_frame(req_id, true));
         outputs.push(self.record_end(request.id, state));
         outputs
     }
@@ -301,6 +307,12 @@ impl Conversation {
         }
         self.ended.push_back((req_id.clone(), state));
         Output::Ended { req_id, state }
+    }
+
+    /// A frame without animation. In egress mode the service may send none.
+    fn control_frame(&self, req_id: &str, end: bool) -> Option<Output> {
+        let wanted = self.session.egress == Egress::None || self.settings.unknowns.egress_frames;
+        wanted.then(|| send(self.frame(req_id, Bytes::new(), end)))
     }
 
     /// An animation frame of this connection.

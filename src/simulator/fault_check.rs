@@ -31,6 +31,9 @@ pub enum FaultError {
 /// A year: longer than any run, and far from what a clock's arithmetic could not hold.
 const MAX_AFTER_SECONDS: f64 = 31_536_000.0;
 
+/// An outage that is to end by itself ends within a day.
+const MAX_OUTAGE_MS: u64 = 24 * 3600 * 1000;
+
 /// A control frame holds 125 bytes, two of them the code.
 const MAX_REASON_BYTES: usize = 123;
 
@@ -81,6 +84,9 @@ impl Effect {
             Self::Drop { .. } => "drop",
             Self::Silence {} => "silence",
             Self::Delay { .. } => "delay",
+            Self::Stall { .. } => "stall",
+            Self::Trickle { .. } => "trickle",
+            Self::Refuse { .. } => "refuse",
             Self::Nonsense(_) => "nonsense",
         }
     }
@@ -97,7 +103,9 @@ impl Effect {
         match self {
             Self::Http { .. } => token || upgrade,
             Self::ServerError { .. } | Self::Close(_) => !token && !upgrade,
-            Self::Drop { .. } | Self::Silence {} => true,
+            Self::Drop { .. } | Self::Silence {} | Self::Refuse { .. } => true,
+            Self::Stall { .. } => !token && !upgrade,
+            Self::Trickle { .. } => !token,
             Self::Delay { .. } => token || upgrade || handshake,
             Self::Nonsense(N::TokenWithoutToken | N::ErrorsIn200 | N::NotJson | N::HugeBody) => token,
             Self::Nonsense(N::HugeHeaders) => token || upgrade,
@@ -118,6 +126,9 @@ impl Effect {
             | Self::Drop { .. }
             | Self::Silence {}
             | Self::Delay { .. }
+            | Self::Stall { .. }
+            | Self::Trickle { .. }
+            | Self::Refuse { .. }
             | Self::Nonsense(_) => None,
         }
     }
@@ -136,6 +147,14 @@ impl Effect {
             && !(200..600).contains(status)
         {
             return range("status", status.to_string(), "200 to 599");
+        }
+        if let Self::Trickle { bytes_per_s: 0 } = self {
+            return range("bytes_per_s", "0".into(), "at least 1");
+        }
+        if let Self::Refuse { for_ms } = self
+            && !(1..=MAX_OUTAGE_MS).contains(for_ms)
+        {
+            return range("for_ms", for_ms.to_string(), "1 to 86400000");
         }
         if let Some(close) = self.close_frame() {
             // RFC 6455 section 7.4: 1004 to 1006 and 1015 are never on the wire.
@@ -174,6 +193,9 @@ mod tests {
             (json!("handshake"), json!({"close": {"code": 1006}}), "code is 1006"),
             (json!("upgrade"), json!({"http": {"status": 101}}), "status is 101"),
             (json!({"after_seconds": -1.0}), json!({"drop": {}}), "after_seconds is -1"),
+            (json!("token"), json!({"stall": {"ms": 5}}), "stall cannot happen at token"),
+            (json!("upgrade"), json!({"trickle": {"bytes_per_s": 0}}), "bytes_per_s is 0"),
+            (json!("token"), json!({"refuse": {"for_ms": 0}}), "for_ms is 0"),
             (json!("token"), json!({"drop": {"rest": true}}), "unknown field `rest`"),
         ] {
             let error = parse(json!({"at": at, "do": effect})).unwrap_err();

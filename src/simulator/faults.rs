@@ -90,15 +90,17 @@ impl Filter {
 #[serde(rename_all = "snake_case")]
 pub enum Point {
     /// The token call, before anything of it is looked at. Possible: `http`, `drop`, `silence`, `delay`,
-    /// `nonsense`.
+    /// `refuse`, `nonsense`.
     Token,
     /// The WebSocket upgrade, before it is judged. A token that was presented is used up all the same.
-    /// Possible: `http`, `drop`, `silence`, `delay`, `nonsense`.
+    /// Possible: `http`, `drop`, `silence`, `delay`, `trickle`, `refuse`, `nonsense`.
     Upgrade,
-    /// A valid ClientConfigureSession came and would be confirmed. Possible: all but `http`.
+    /// A valid ClientConfigureSession came and would be confirmed. Possible: all but `http`;
+    /// after `delay`, `stall`, `trickle` and `refuse` it is confirmed.
     Handshake,
     /// The connection has taken so many ClientAudioInput messages. Once per connection.
-    /// Possible, as for the next two: `server_error`, `close`, `drop`, `silence`, `nonsense`.
+    /// Possible, as for the next two: `server_error`, `close`, `drop`, `silence`,
+    /// `stall`, `trickle`, `refuse`, `nonsense`.
     AfterChunks(u64),
     /// So many seconds have passed since the confirm. Once per connection.
     AfterSeconds(f64),
@@ -149,6 +151,23 @@ pub enum Effect {
     Delay {
         /// Milliseconds.
         ms: u64,
+    },
+    /// Nothing is read for so long; what is to be written is written.
+    Stall {
+        /// Milliseconds.
+        ms: u64,
+    },
+    /// From here on the connection writes only so fast; a close frame goes out at once all the same. At the
+    /// upgrade the answer to it trickles too.
+    Trickle {
+        /// Bytes per second, at least 1.
+        bytes_per_s: u32,
+    },
+    /// New TCP connections are refused for so long, and those for HTTP calls end: the call or the upgrade
+    /// that is struck is one. Live WebSockets stay. An outage that begins meanwhile ends with this one.
+    Refuse {
+        /// Milliseconds, at most a day.
+        for_ms: u64,
     },
     /// Something that the protocol does not allow.
     Nonsense(Nonsense),

@@ -40,7 +40,19 @@ impl Refusal {
 pub(super) struct Session {
     pub(super) format: AudioFormat,
     pub(super) sample_rate: i32,
-    pub(super) egress: bool,
+    pub(super) egress: Egress,
+}
+
+/// Where the animation goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Egress {
+    /// Back on the WebSocket.
+    None,
+    /// To a room; the client's `idle_timeout` in seconds, if it names one.
+    LiveKit {
+        idle_timeout: Option<u32>,
+    },
+    Agora,
 }
 
 /// Judges the first message.
@@ -69,15 +81,12 @@ fn judge_configure(configure: &ClientConfigureSession, now: SystemTime) -> Resul
         return Err(Refusal::refused(0, format!("unsupported sample rate: {sample_rate}")));
     }
     let egress = match EgressType::try_from(configure.egress_type) {
-        Ok(EgressType::Unspecified) => false,
-        Ok(EgressType::Livekit) => {
-            judge_livekit(configure.livekit_egress.as_ref(), now)?;
-            true
-        }
+        Ok(EgressType::Unspecified) => Egress::None,
+        Ok(EgressType::Livekit) => judge_livekit(configure.livekit_egress.as_ref(), now)?,
         Ok(EgressType::Agora) if configure.agora_egress.is_none() => {
             return Err(Refusal::refused(INVALID_ARGUMENT, "agora_egress is required for this egress type"));
         }
-        Ok(EgressType::Agora) => true,
+        Ok(EgressType::Agora) => Egress::Agora,
         Err(_) => {
             let message = format!("unsupported egress type: {}", configure.egress_type);
             return Err(Refusal::refused(INVALID_ARGUMENT, message));
@@ -86,19 +95,22 @@ fn judge_configure(configure: &ClientConfigureSession, now: SystemTime) -> Resul
     Ok(Session { format, sample_rate, egress })
 }
 
-fn judge_livekit(config: Option<&LiveKitEgressConfig>, now: SystemTime) -> Result<(), Refusal> {
+fn judge_livekit(config: Option<&LiveKitEgressConfig>, now: SystemTime) -> Result<Egress, Refusal> {
     let Some(config) = config else {
         return Err(Refusal::refused(INVALID_ARGUMENT, "livekit_egress is required for this egress type"));
     };
+    let idle_timeout = u32::try_from(config.idle_timeout).ok().filter(|seconds| *seconds > 0);
+    let egress = Egress::LiveKit { idle_timeout };
     if !config.api_token.is_empty() {
         return judge_jwt(&config.api_token, now)
+            .map(|()| egress)
             .map_err(|why| Refusal::refused(UNAUTHENTICATED, format!("livekit: unauthorized: {why}")));
     }
     if config.api_key.is_empty() || config.api_secret.is_empty() {
         let message = "missing livekit credentials: provide api_token or both api_key and api_secret";
         return Err(Refusal::refused(INVALID_ARGUMENT, message));
     }
-    Ok(())
+    Ok(egress)
 }
 
 /// A JWT by form, not by signature (nobody here has the key): three parts, header and claims JSON objects,
@@ -155,7 +167,7 @@ mod tests {
 
     #[test]
     fn rates_are_those_of_the_format() {
-        assert!(configure(|_| ()).is_ok_and(|session| !session.egress));
+        assert!(configure(|_| ()).is_ok_and(|session| session.egress == Egress::None));
         let refusal = configure(|configure| configure.sample_rate = 12_000).unwrap_err();
         assert_eq!((refusal.code, refusal.message.as_str()), (0, "unsupported sample rate: 12000"));
         let opus = configure(|configure| {
@@ -167,7 +179,10 @@ mod tests {
 
     #[test]
     fn livekit_tokens_are_judged_by_form_and_expiry() {
-        assert!(livekit(jwt(&json!({"exp": 1_800_000_001}))).is_ok_and(|session| session.egress));
+        assert!(
+            livekit(jwt(&json!({"exp": 1_800_000_001})))
+                .is_ok_and(|session| session.egress == Egress::LiveKit { idle_timeout: None })
+        );
         for (token, says) in [
             (jwt(&json!({"exp": 1_800_000_000})), "expired"),
             (jwt(&json!({"sub": "x"})), "no exp"),
@@ -194,7 +209,7 @@ mod tests {
             configure.egress_type = EgressType::Agora as i32;
             configure.agora_egress = Some(AgoraEgressConfig::default());
         });
-        assert!(agora.is_ok_and(|session| session.egress));
+        assert!(agora.is_ok_and(|session| session.egress == Egress::Agora));
     }
 
     #[test]

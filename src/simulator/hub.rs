@@ -2,16 +2,19 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::{mpsc, watch};
 
 use super::{
+    accounts::{Accounts, Exhausted},
+    chance::Chance,
     config::SimulatorConfig,
     fault_check::FaultError,
     faults::{Effect, Fault, Filter, Point, Who},
+    listener::Outage,
     plan::{FaultPlan, PlannedFault, Progress},
     recorder::Recorder,
     stats::{RequestState, Stats},
@@ -30,6 +33,8 @@ struct Live {
     since: Instant,
     confirmed: bool,
     commands: mpsc::Sender<Effect>,
+    /// Whether it counts for its API key. One that is only upgraded to be refused does not.
+    charged: bool,
 }
 
 #[derive(Default)]
@@ -37,6 +42,8 @@ struct State {
     plan: FaultPlan,
     tokens: TokenStore,
     recorder: Recorder,
+    accounts: Accounts,
+    chance: Chance,
     live: HashMap<u64, Live>,
     next_connection: u64,
 }
@@ -48,12 +55,16 @@ pub(super) struct Hub {
     state: Mutex<State>,
     /// Counts the changes of the fault plan, so that live connections look at their clocks again.
     plan_changes: watch::Sender<u64>,
+    /// Set once the simulator listens.
+    pub(super) outage: OnceLock<Outage>,
 }
 
 impl Hub {
     pub(super) fn new(config: SimulatorConfig) -> Arc<Self> {
         let (plan_changes, _) = watch::channel(0);
-        Arc::new(Self { config, started: Instant::now(), state: Mutex::default(), plan_changes })
+        let accounts = Accounts::new(config.limits.credits_s);
+        let state = Mutex::new(State { accounts, chance: Chance::new(config.seed), ..State::default() });
+        Arc::new(Self { config, started: Instant::now(), state, plan_changes, outage: OnceLock::new() })
     }
 
     /// The state is counts and lists, whole after each statement: a panic elsewhere does not spoil it.
@@ -91,8 +102,16 @@ impl Hub {
         ids
     }
 
+    pub(super) fn seed_chance(&self, seed: u64) {
+        self.state().chance = Chance::new(Some(seed));
+    }
+
     pub(super) fn clear_faults(&self) {
-        self.state().plan.clear();
+        {
+            let State { plan, chance, .. } = &mut *self.state();
+            plan.clear();
+            chance.forget();
+        }
         self.plan_changes.send_modify(|changes| *changes += 1);
     }
 
@@ -105,8 +124,8 @@ impl Hub {
     }
 
     pub(super) fn strike(&self, at: Point, who: &Who) -> Option<Effect> {
-        let State { plan, recorder, .. } = &mut *self.state();
-        let effect = plan.strike(at, who, &mut rand::random::<f64>)?;
+        let State { plan, recorder, chance, .. } = &mut *self.state();
+        let effect = plan.strike(at, who, &mut |fault| chance.draw(fault))?;
         recorder.faults_struck += 1;
         Some(effect)
     }
@@ -117,14 +136,21 @@ impl Hub {
         who: &Who,
         settled: &mut BTreeSet<u64>,
     ) -> Option<Effect> {
-        let State { plan, recorder, .. } = &mut *self.state();
-        let effect = plan.strike_live(progress, who, settled, &mut rand::random::<f64>)?;
+        let State { plan, recorder, chance, .. } = &mut *self.state();
+        let effect = plan.strike_live(progress, who, settled, &mut |fault| chance.draw(fault))?;
         recorder.faults_struck += 1;
         Some(effect)
     }
 
     pub(super) fn next_fault_due(&self, who: &Who, settled: &BTreeSet<u64>) -> Option<Duration> {
         self.state().plan.next_due(who, settled)
+    }
+
+    /// Begins an outage that ends by itself. Not awaited: it may end the connection that asks for it.
+    pub(super) fn refuse_for(&self, time: Duration) {
+        if let Some(outage) = self.outage.get() {
+            actix_rt::spawn(outage.clone().run_for(time));
+        }
     }
 
     // Tokens.
@@ -150,17 +176,42 @@ impl Hub {
         }
     }
 
-    /// Counts a connection in; it counts until the guard is dropped or [`LiveGuard::end`] is called.
-    pub(super) fn connect(self: &Arc<Self>, who: &Who) -> (LiveGuard, mpsc::Receiver<Effect>) {
-        let (commands, receiver) = mpsc::channel(COMMANDS);
+    /// Counts a connection in, if its API key may have it; it counts until the guard is dropped or
+    /// [`LiveGuard::end`] is called.
+    pub(super) fn connect(self: &Arc<Self>, who: &Who) -> Result<Counted, Exhausted> {
+        let now = self.now();
         let mut state = self.state();
+        state.accounts.admits(api_key(who), now, self.config.limits.concurrency)?;
+        state.accounts.join(api_key(who), now);
+        Ok(self.count_in(state, who, true))
+    }
+
+    /// Counts in a connection that is upgraded only to be refused.
+    pub(super) fn connect_refused(self: &Arc<Self>, who: &Who) -> Counted {
+        self.count_in(self.state(), who, false)
+    }
+
+    fn count_in(self: &Arc<Self>, mut state: MutexGuard<'_, State>, who: &Who, charged: bool) -> Counted {
+        let (commands, receiver) = mpsc::channel(COMMANDS);
         state.next_connection += 1;
         let id = state.next_connection;
         state.recorder.connected(app_id(who), avatar_id(who));
-        let live = Live { who: who.clone(), since: Instant::now(), confirmed: false, commands };
+        let live = Live { who: who.clone(), since: Instant::now(), confirmed: false, commands, charged };
         state.live.insert(id, live);
         drop(state);
         (LiveGuard { hub: Arc::clone(self), id }, receiver)
+    }
+
+    /// When the API key's credits run out, at the rate of now.
+    pub(super) fn credits_run_out(&self, who: &Who) -> Option<Instant> {
+        self.state().accounts.runs_out(api_key(who)).map(|at| self.started + at)
+    }
+
+    pub(super) fn top_up(&self, api_key: &str, seconds: f64) -> f64 {
+        let left = self.state().accounts.top_up(api_key, seconds, self.now());
+        // Live connections look at their clocks again.
+        self.plan_changes.send_modify(|changes| *changes += 1);
+        left
     }
 
     /// Makes `effect` happen to live connections that match, `share` (0 to 1) of them by lot. Gives how many.
@@ -201,6 +252,9 @@ fn avatar_id(who: &Who) -> &str {
     who.avatar_id.as_deref().unwrap_or_default()
 }
 
+/// A connection that counts, and what strikes it from outside.
+pub(super) type Counted = (LiveGuard, mpsc::Receiver<Effect>);
+
 /// Counts a connection as live.
 pub(super) struct LiveGuard {
     hub: Arc<Hub>,
@@ -228,9 +282,13 @@ impl LiveGuard {
 
     /// The connection is over for the protocol, though its socket may have a moment to go.
     pub(super) fn end(&self) {
-        let State { live, recorder, .. } = &mut *self.hub.state();
+        let now = self.hub.now();
+        let State { live, recorder, accounts, .. } = &mut *self.hub.state();
         if let Some(live) = live.remove(&self.id) {
-            let Live { who, since, confirmed, .. } = live;
+            let Live { who, since, confirmed, charged, .. } = live;
+            if charged {
+                accounts.leave(api_key(&who), now);
+            }
             recorder.ended(app_id(&who), avatar_id(&who), api_key(&who), confirmed, since.elapsed());
         }
     }

@@ -60,6 +60,15 @@ impl Outage {
     }
 }
 
+impl Outage {
+    /// An outage of its own length.
+    pub(super) async fn run_for(self, time: Duration) {
+        self.set(true).await;
+        sleep(time).await;
+        self.set(false).await;
+    }
+}
+
 /// The threads of a simulator.
 pub(super) struct Threads {
     pub(super) addr: SocketAddr,
@@ -92,6 +101,8 @@ pub(super) async fn start(hub: &Arc<Hub>) -> io::Result<Threads> {
     let (wanted, wanted_down) = watch::channel(false);
     let (switch, switched) = watch::channel(Switched::default());
     let outage = Outage { wanted: Arc::new(wanted), switched };
+    // It is set nowhere else: a hub has one listener.
+    let _ = hub.outage.set(outage.clone());
     let mut threads = Vec::new();
     let mut others = Vec::new();
     for number in 1..hub.config.workers.max(1) {

@@ -30,22 +30,28 @@
 //! | `POST /_sim/drop` | [`Filter`]'s fields, `share` (0 to 1), `reset` | `{"dropped": n}`: the connections that end without a close frame |
 //! | `POST /_sim/strike` | `{"match", "share", "do"}`: any effect of a live connection, now | `{"struck": n}` |
 //! | `POST /_sim/down` | `{"down": true, "for_ms": 5000}` | `{"down": true}`; the control connection that asked stays open and can end the outage, otherwise `for_ms` does |
+//! | `POST /_sim/credits` | `{"api_key", "seconds"}`, negative to take away | `{"api_key", "seconds_left"}`; a key without a limit has one from then on |
 //! | `GET /_sim/stats` | | [`Stats`] |
 //!
 //! # What is not known of the service, and what the simulator does
 //!
+//! Each of [`Unknowns`] is a switch. Beyond these:
+//!
 //! - After a ServerError of its own (a refused handshake, a broken rule) it closes with 1008, 1003 for a text
-//!   frame, 1007 for undecodable protobuf.
+//!   frame, 1007 for undecodable protobuf. An idle session ends with 1008 too; the reason tells why.
 //! - ClientInterrupt stops the request's frames and is answered by one final frame: `end=true`, no
 //!   animation. A request that has ended, or that was never begun, gets no answer.
 //! - Requests play side by side; in egress mode too.
 
+mod accounts;
 mod audio;
+mod chance;
 mod config;
 mod connection;
 mod control;
 mod conversation;
 mod fault_check;
+mod fault_file;
 mod faults;
 mod handshake;
 mod hub;
@@ -62,8 +68,9 @@ mod upgrade;
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-pub use config::{Pace, SimulatorConfig};
+pub use config::{Arrival, Limits, Pace, SimulatorConfig, Unknowns};
 pub use fault_check::FaultError;
+pub use fault_file::FaultFile;
 pub use faults::{Close, Effect, Fault, Filter, Nonsense, Point, Who};
 pub use payload::{FRAME_HEADER_BYTES, check_frame_payload, frame_payload};
 pub use plan::PlannedFault;
@@ -148,6 +155,11 @@ impl Simulator {
         Ok(ids.into_iter().next().unwrap_or_default())
     }
 
+    /// From here on a fault's `chance` falls as the seed says, see [`SimulatorConfig::seed`].
+    pub fn seed_chance(&self, seed: u64) {
+        self.hub.seed_chance(seed);
+    }
+
     /// Empties the fault plan. What a fault has begun (a silence, a wait) goes on.
     pub fn clear_faults(&self) {
         self.hub.clear_faults();
@@ -171,6 +183,12 @@ impl Simulator {
             return 0;
         }
         self.hub.strike_now(filter, share, effect)
+    }
+
+    /// Adds connected seconds to an API key's credits, or takes them away, and gives what is left. A key
+    /// without a limit has one from then on, of exactly these seconds.
+    pub fn top_up(&self, api_key: &str, seconds: f64) -> f64 {
+        self.hub.top_up(api_key, seconds)
     }
 
     /// The outage switch, in force when this returns: new TCP connections are refused, and those that are

@@ -76,13 +76,19 @@ impl FaultPlan {
         &self.planned
     }
 
-    /// What strikes at the token call, the upgrade or the handshake. `draw` is a random number in 0..1.
-    pub(super) fn strike(&mut self, at: Point, who: &Who, draw: &mut dyn FnMut() -> f64) -> Option<Effect> {
+    /// What strikes at the token call, the upgrade or the handshake. `draw` gives a random number in 0..1
+    /// for a fault's number.
+    pub(super) fn strike(
+        &mut self,
+        at: Point,
+        who: &Who,
+        draw: &mut dyn FnMut(u64) -> f64,
+    ) -> Option<Effect> {
         let struck = self.planned.iter_mut().find(|planned| {
             planned.fault.at == at
                 && !planned.is_spent()
                 && planned.fault.who.matches(who)
-                && planned.fault.chance.is_none_or(|chance| draw() < chance)
+                && planned.fault.chance.is_none_or(|chance| draw(planned.id) < chance)
         })?;
         struck.hits += 1;
         Some(struck.fault.effect.clone())
@@ -95,14 +101,14 @@ impl FaultPlan {
         progress: Progress,
         who: &Who,
         settled: &mut BTreeSet<u64>,
-        draw: &mut dyn FnMut() -> f64,
+        draw: &mut dyn FnMut(u64) -> f64,
     ) -> Option<Effect> {
         for planned in &mut self.planned {
             let due = progress.reached(planned.fault.at)
                 && !planned.is_spent()
                 && planned.fault.who.matches(who)
                 && settled.insert(planned.id);
-            if due && planned.fault.chance.is_none_or(|chance| draw() < chance) {
+            if due && planned.fault.chance.is_none_or(|chance| draw(planned.id) < chance) {
                 planned.hits += 1;
                 return Some(planned.fault.effect.clone());
             }
@@ -140,8 +146,8 @@ mod tests {
         Who { avatar_id: Some(avatar.into()), api_key: Some("k".into()), app_id: Some("a".into()) }
     }
 
-    fn certain() -> impl FnMut() -> f64 {
-        || 0.0
+    fn certain() -> impl FnMut(u64) -> f64 {
+        |_| 0.0
     }
 
     #[test]
@@ -178,9 +184,9 @@ mod tests {
         plan.add(Fault { chance: Some(0.5), ..fault }).unwrap();
         let progress = Progress { frames: 1, ..Progress::default() };
         let mut settled = BTreeSet::new();
-        assert_eq!(plan.strike_live(progress, &who("a"), &mut settled, &mut || 0.9), None);
-        assert_eq!(plan.strike_live(progress, &who("a"), &mut settled, &mut || 0.1), None);
-        assert!(plan.strike_live(progress, &who("a"), &mut BTreeSet::new(), &mut || 0.1).is_some());
+        assert_eq!(plan.strike_live(progress, &who("a"), &mut settled, &mut |_| 0.9), None);
+        assert_eq!(plan.strike_live(progress, &who("a"), &mut settled, &mut |_| 0.1), None);
+        assert!(plan.strike_live(progress, &who("a"), &mut BTreeSet::new(), &mut |_| 0.1).is_some());
     }
 
     #[test]

@@ -59,16 +59,18 @@ async fn create(hub: web::Data<Arc<Hub>>, request: HttpRequest, body: web::Bytes
     }
 }
 
-fn errors(status: u16, code: &str, detail: &str) -> Value {
+fn errors(hub: &Hub, status: u16, code: &str, detail: &str) -> Value {
+    let status_value =
+        if hub.config.unknowns.token_status_text { json!(status.to_string()) } else { json!(status) };
     let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     json!({"errors": [{
-        "id": code, "status": status, "code": code, "title": title.unwrap_or("Refused"), "detail": detail
+        "id": code, "status": status_value, "code": code, "title": title.unwrap_or("Refused"), "detail": detail
     }]})
 }
 
 fn refuse(hub: &Hub, status: u16, code: &str, detail: &str) -> HttpResponse {
     hub.record(|recorder| recorder.token_refused(status));
-    HttpResponse::build(status_code(status)).json(errors(status, code, detail))
+    HttpResponse::build(status_code(status)).json(errors(hub, status, code, detail))
 }
 
 fn status_code(status: u16) -> StatusCode {
@@ -87,7 +89,7 @@ async fn struck(hub: &Hub, request: &HttpRequest, effect: Effect) -> HttpRespons
             match body {
                 Some(Value::String(text)) => response.body(text),
                 Some(json) => response.json(json),
-                None => response.json(errors(status, default_code(status), default_code(status))),
+                None => response.json(errors(hub, status, default_code(status), default_code(status))),
             }
         }
         Effect::Drop { reset } => {
@@ -97,10 +99,16 @@ async fn struck(hub: &Hub, request: &HttpRequest, effect: Effect) -> HttpRespons
             std::future::pending().await
         }
         Effect::Silence {} => std::future::pending().await,
-        Effect::Nonsense(nonsense) => answer_nonsense(nonsense),
-        Effect::ServerError { .. } | Effect::Close(_) | Effect::Delay { .. } => {
-            HttpResponse::InternalServerError().finish()
+        Effect::Nonsense(nonsense) => answer_nonsense(hub, nonsense),
+        Effect::Refuse { for_ms } => {
+            hub.refuse_for(Duration::from_millis(for_ms));
+            std::future::pending().await
         }
+        Effect::ServerError { .. }
+        | Effect::Close(_)
+        | Effect::Delay { .. }
+        | Effect::Stall { .. }
+        | Effect::Trickle { .. } => HttpResponse::InternalServerError().finish(),
     }
 }
 
@@ -117,9 +125,9 @@ const fn default_code(status: u16) -> &'static str {
     }
 }
 
-fn answer_nonsense(nonsense: Nonsense) -> HttpResponse {
+fn answer_nonsense(hub: &Hub, nonsense: Nonsense) -> HttpResponse {
     match nonsense {
-        Nonsense::ErrorsIn200 => HttpResponse::Ok().json(errors(403, "forbidden", "app not allowed")),
+        Nonsense::ErrorsIn200 => HttpResponse::Ok().json(errors(hub, 403, "forbidden", "app not allowed")),
         Nonsense::NotJson => HttpResponse::Ok().content_type("text/html").body("<html>It works!</html>"),
         Nonsense::HugeBody => HttpResponse::Ok().json(json!({"session_token": "x".repeat(HUGE_BODY)})),
         Nonsense::HugeHeaders => {

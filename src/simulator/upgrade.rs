@@ -16,9 +16,11 @@ use tokio::{
 };
 
 use super::{
-    connection::Connection,
+    accounts::Exhausted,
+    config::Arrival,
+    connection::{Connection, Doom, Fate, Trickle},
     faults::{Effect, Nonsense, Point, Who},
-    hub::Hub,
+    hub::{Counted, Hub},
     socket::Io,
     tokens::{Token, TokenRefusal},
 };
@@ -61,11 +63,23 @@ impl Asked {
 struct Refused {
     status: u16,
     message: String,
+    /// How it can arrive instead, after an upgrade that was granted.
+    doom: Option<Doom>,
 }
+
+/// Close codes of refusals whose form is not known.
+const AUTH_FAILED: u16 = 4010;
+const CONCURRENCY_LIMIT: u16 = 4003;
 
 impl Refused {
     fn new(status: u16, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), doom: None }
+    }
+
+    /// A refusal that the service has a close code for, in the form that is configured.
+    fn coded(status: u16, code: u16, message: &str, arrival: Arrival) -> Self {
+        let doom = Doom { code, reason: message.into(), as_error: arrival == Arrival::ServerError };
+        Self { doom: (arrival != Arrival::Http).then_some(doom), ..Self::new(status, message) }
     }
 }
 
@@ -74,14 +88,15 @@ fn judge(
     asked: &Asked,
     token: Result<Token, (TokenRefusal, Option<Token>)>,
 ) -> Result<Token, Refused> {
+    let arrives = hub.config.unknowns.auth_arrives;
     let token = token.map_err(|(refusal, _)| match refusal {
-        TokenRefusal::Unknown => Refused::new(400, "Invalid session token"),
+        TokenRefusal::Unknown => Refused::coded(400, AUTH_FAILED, "Invalid session token", arrives),
         TokenRefusal::Used => {
             let text = format!("a session token presented twice (avatar {})", asked.avatar_id);
             hub.record(|recorder| recorder.violation(text));
-            Refused::new(400, "Invalid session token")
+            Refused::coded(400, AUTH_FAILED, "Invalid session token", arrives)
         }
-        TokenRefusal::Expired => Refused::new(401, "Session token expired"),
+        TokenRefusal::Expired => Refused::coded(401, AUTH_FAILED, "Session token expired", arrives),
     })?;
     if asked.app_id.is_empty() {
         return Err(Refused::new(400, "missing app id"));
@@ -112,8 +127,10 @@ pub(super) async fn serve(hub: Arc<Hub>, request: Request, framed: Framed<Io, h1
     };
     let who = Who { avatar_id: Some(asked.avatar_id.clone()), api_key, app_id: Some(asked.app_id.clone()) };
     let mut key = request.headers().get("sec-websocket-key").map(|key| key.as_bytes().to_vec());
+    let mut trickle = None;
     match hub.strike(Point::Upgrade, &who) {
         None => {}
+        Some(Effect::Trickle { bytes_per_s }) => trickle = Some(Trickle::new(bytes_per_s)),
         Some(Effect::Delay { ms }) => sleep(Duration::from_millis(ms)).await,
         Some(Effect::Nonsense(Nonsense::WrongAccept)) => key = Some(b"of another handshake".to_vec()),
         Some(effect) => return struck(&hub, &mut stream, effect).await,
@@ -122,23 +139,54 @@ pub(super) async fn serve(hub: Arc<Hub>, request: Request, framed: Framed<Io, h1
         Ok(()) => Ok(token),
         Err(error) => Err(Refused::new(400, error.to_string())),
     });
-    let (token, key) = match (verdict, key) {
-        (Ok(token), Some(key)) => (token, key),
-        (Ok(_), None) => return refuse(&hub, &mut stream, &Refused::new(400, "no WebSocket key")).await,
-        (Err(refused), _) => return refuse(&hub, &mut stream, &refused).await,
+    let Some(key) = key else {
+        return refuse(&hub, &mut stream, &Refused::new(400, "no WebSocket key")).await;
     };
-    hub.wait_for_earlier(&who).await;
-    let live = hub.connect(&who);
+    let admitted = match verdict {
+        Ok(token) => admit(&hub, &who, &token).await,
+        Err(refused) => doomed(&hub, &who, refused),
+    };
+    let (live, fate) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refused) => return refuse(&hub, &mut stream, &refused).await,
+    };
     let accept = hash_key(&key);
     let head = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {}\r\n\r\n",
         String::from_utf8_lossy(&accept)
     );
-    if matches!(timeout(WRITE_DEADLINE, stream.write_all(head.as_bytes())).await, Ok(Ok(()))) {
+    let written = match trickle {
+        None => timeout(WRITE_DEADLINE, stream.write_all(head.as_bytes())).await,
+        // As slow as it is to be: its deadline is the client's.
+        Some(trickle) => Ok(write_slowly(&mut stream, head.as_bytes(), trickle).await),
+    };
+    if matches!(written, Ok(Ok(()))) {
         // A task of its own: the HTTP dispatcher's memory is not held for the connection's life.
-        let connection = Connection::new(stream, parts.read_buf, live, who, token.expires_at);
+        let connection = Connection::new(stream, parts.read_buf, live, who, fate, trickle);
         actix_rt::spawn(connection.run());
+    }
+}
+
+/// A connection that is granted, if the API key may have it.
+async fn admit(hub: &Arc<Hub>, who: &Who, token: &Token) -> Result<(Counted, Fate), Refused> {
+    hub.wait_for_earlier(who).await;
+    let refused = match hub.connect(who) {
+        Ok(counted) => return Ok((counted, Fate::Served { token_expires: token.expires_at })),
+        Err(Exhausted::Credits) => Refused::new(402, "session denied: credits exhausted"),
+        Err(Exhausted::Concurrency) => {
+            let arrives = hub.config.unknowns.concurrency_arrives;
+            Refused::coded(429, CONCURRENCY_LIMIT, "concurrency limit reached", arrives)
+        }
+    };
+    doomed(hub, who, refused)
+}
+
+/// A connection that is granted only to carry its refusal, where that is the form.
+fn doomed(hub: &Arc<Hub>, who: &Who, mut refused: Refused) -> Result<(Counted, Fate), Refused> {
+    match refused.doom.take() {
+        Some(doom) => Ok((hub.connect_refused(who), Fate::Refused(doom))),
+        None => Err(refused),
     }
 }
 
@@ -176,7 +224,16 @@ async fn struck(hub: &Hub, stream: &mut TcpStream, effect: Effect) {
             }
         }
         Effect::Silence {} => hang(stream).await,
-        Effect::ServerError { .. } | Effect::Close(_) | Effect::Delay { .. } | Effect::Nonsense(_) => {}
+        Effect::Refuse { for_ms } => {
+            hub.refuse_for(Duration::from_millis(for_ms));
+            hang(stream).await;
+        }
+        Effect::ServerError { .. }
+        | Effect::Close(_)
+        | Effect::Delay { .. }
+        | Effect::Stall { .. }
+        | Effect::Trickle { .. }
+        | Effect::Nonsense(_) => {}
     }
 }
 
@@ -208,6 +265,15 @@ async fn answer(stream: &mut TcpStream, status: u16, headers: &str, body: &str) 
     };
     // A client that has left, or does not read, has no use for the answer.
     let _ = timeout(WRITE_DEADLINE, written).await;
+}
+
+async fn write_slowly(stream: &mut TcpStream, bytes: &[u8], trickle: Trickle) -> std::io::Result<()> {
+    let (portion, time) = trickle.portion();
+    for portion in bytes.chunks(portion) {
+        stream.write_all(portion).await?;
+        sleep(time).await;
+    }
+    Ok(())
 }
 
 /// Keeps the socket and says nothing until the client has left.

@@ -8,5 +8,8 @@ mod client;
 mod control;
 mod faults;
 mod handshake;
+mod limits;
+mod network;
+mod plan_file;
 mod playing;
 mod refusals;

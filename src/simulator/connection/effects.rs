@@ -1,12 +1,12 @@
 //! Carries out what strikes a connection.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_http::ws::Message;
 use bytes::{Buf as _, Bytes};
 use tokio::{io::Interest, time::sleep};
 
-use super::{Connection, Flow, Phase};
+use super::{Connection, Flow, Phase, Trickle};
 use crate::{
     simulator::{
         conversation::Output,
@@ -47,6 +47,18 @@ impl Connection {
             }
             Effect::Nonsense(nonsense) => self.nonsense(nonsense),
             Effect::Delay { ms } => self.pause(Duration::from_millis(ms)).await,
+            Effect::Stall { ms } => {
+                self.deaf_until = Instant::now().checked_add(Duration::from_millis(ms));
+                Flow::Continue(())
+            }
+            Effect::Trickle { bytes_per_s } => {
+                self.trickle = Some(Trickle::new(bytes_per_s));
+                Flow::Continue(())
+            }
+            Effect::Refuse { for_ms } => {
+                self.live.hub().refuse_for(Duration::from_millis(for_ms));
+                Flow::Continue(())
+            }
             Effect::Http { .. } => Flow::Continue(()),
         }
     }
@@ -120,8 +132,12 @@ impl Connection {
         Flow::Break(())
     }
 
-    /// Gives the kernel what it takes at once, so that what was made before a fault is on its way.
+    /// Gives the kernel what it takes at once, so that what was made before a fault is on its way. What
+    /// trickles is cut off where it is.
     fn write_now(&mut self) {
+        if self.trickle.is_some() {
+            return;
+        }
         while let Ok(written @ 1..) = self.writer.try_write(&self.out) {
             self.out.advance(written);
         }

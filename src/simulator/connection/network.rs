@@ -1,0 +1,65 @@
+//! A bad network under a connection: reading that stands still, writing that trickles.
+
+use std::time::{Duration, Instant};
+
+use bytes::Buf as _;
+
+use super::{Connection, Flow};
+
+/// How many portions a second's bytes are cut into: smooth, and not a wake-up a byte.
+const PORTIONS_PER_SECOND: u32 = 20;
+
+/// A connection that writes only so fast.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::simulator) struct Trickle {
+    bytes_per_s: u32,
+    next_at: Instant,
+}
+
+impl Trickle {
+    pub(in crate::simulator) fn new(bytes_per_s: u32) -> Self {
+        Self { bytes_per_s: bytes_per_s.max(1), next_at: Instant::now() }
+    }
+
+    /// The bytes of the next portion, and how long they take.
+    pub(in crate::simulator) fn portion(self) -> (usize, Duration) {
+        let bytes = (self.bytes_per_s / PORTIONS_PER_SECOND).max(1);
+        let time = Duration::from_secs_f64(f64::from(bytes) / f64::from(self.bytes_per_s));
+        (usize::try_from(bytes).unwrap_or(usize::MAX), time)
+    }
+}
+
+impl Connection {
+    /// Whether nothing is read for now.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.deaf_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// When the network has something to do.
+    pub(super) fn network_due(&self) -> Option<Instant> {
+        let deaf = self.deaf_until.filter(|_| self.is_deaf());
+        let trickle = self.trickle.filter(|_| !self.out.is_empty()).map(|trickle| trickle.next_at);
+        [deaf, trickle].into_iter().flatten().min()
+    }
+
+    /// Writes the portion that is due.
+    pub(super) fn trickle_out(&mut self) -> Flow {
+        let now = Instant::now();
+        let Some(trickle) = &mut self.trickle else { return Flow::Continue(()) };
+        if self.out.is_empty() || now < trickle.next_at {
+            return Flow::Continue(());
+        }
+        let (bytes, time) = trickle.portion();
+        trickle.next_at = now + time;
+        let bytes = bytes.min(self.out.len());
+        match self.writer.try_write(&self.out[..bytes]) {
+            Ok(written) => {
+                self.out.advance(written);
+                self.stalled_since = (!self.out.is_empty()).then(Instant::now);
+                Flow::Continue(())
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Flow::Continue(()),
+            Err(_) => Flow::Break(()),
+        }
+    }
+}
