@@ -31,6 +31,7 @@ use super::{
     faults::{Effect, Point, Who},
     handshake::{self, INVALID_ARGUMENT, Refusal},
     hub::{Hub, LiveGuard},
+    record::Happening,
     socket::{Incoming, MessageDecoder},
 };
 use crate::wire::{self, Data, proto::ServerConfirmSession};
@@ -152,6 +153,7 @@ impl Connection {
 
     /// Serves until either side ends the connection.
     pub(super) async fn run(mut self) {
+        self.note(Happening::UpgradeGranted);
         while self.step().await.is_continue() {}
         if let Phase::Confirmed { conversation, .. } = &mut self.phase {
             for req_id in conversation.lose_all() {
@@ -165,6 +167,11 @@ impl Connection {
             // The writer alone would send a FIN when it is dropped, ahead of the reset.
             writer.forget();
         }
+    }
+
+    /// Writes into the record.
+    fn note(&self, what: Happening) {
+        self.hub().note(&self.who, Some(&self.id), what);
     }
 
     fn hub(&self) -> &Hub {
@@ -189,13 +196,20 @@ impl Connection {
                 self.stalled_since = (!self.out.is_empty()).then(Instant::now);
                 Flow::Continue(())
             }
-            Event::Command(None) | Event::Written(_) => Flow::Break(()),
+            Event::Command(None) => Flow::Break(()),
+            Event::Written(_) => self.left(),
             Event::Received(Some(Ok(message))) => self.receive(message).await,
             Event::Received(Some(Err(error))) => self.broken_framing(&error).await,
-            Event::Received(None) => Flow::Break(()),
+            Event::Received(None) => self.left(),
             Event::PlanChanged => self.strike().await,
             Event::Time => self.time(room).await,
         }
+    }
+
+    /// The client has ended the connection without a close frame.
+    fn left(&self) -> Flow {
+        self.note(Happening::Left);
+        Flow::Break(())
     }
 
     /// When the clock has something to do.
@@ -217,6 +231,7 @@ impl Connection {
     async fn time(&mut self, room: bool) -> Flow {
         let config = &self.hub().config;
         if self.stalled_since.is_some_and(|since| since.elapsed() >= config.stall_timeout) {
+            self.note(Happening::Dropped { reset: false });
             return Flow::Break(());
         }
         self.enforce_limits().await?;
@@ -246,6 +261,8 @@ impl Connection {
             Incoming::Pong => Flow::Continue(()),
             Incoming::Close(reason) => {
                 self.live.end();
+                let code = reason.as_ref().map(|reason| u16::from(reason.code));
+                self.note(Happening::CloseReceived { code });
                 let reason = reason.map(|reason| CloseReason { code: reason.code, description: None });
                 self.send_raw(Message::Close(reason))?;
                 self.write_out().await;
@@ -308,6 +325,7 @@ impl Connection {
         self.audio_at = Instant::now();
         self.phase = Phase::Confirmed { conversation, since: self.audio_at };
         self.live.confirmed();
+        self.note(Happening::Confirmed);
         self.send(confirm)?;
         self.strike().await
     }
@@ -319,8 +337,7 @@ impl Connection {
                 Output::Audio { req_id, first, bytes } => {
                     self.chunks += 1;
                     self.audio_at = Instant::now();
-                    let of = (self.id.as_str(), self.who.avatar_id.as_deref().unwrap_or_default());
-                    self.live.hub().record(|recorder| recorder.audio(&req_id, first, bytes, of));
+                    self.hub().audio(&self.who, &self.id, &req_id, first, bytes);
                 }
                 Output::Ended { req_id, state } => {
                     self.live.hub().record(|recorder| recorder.request_ended(&req_id, &self.id, state));
@@ -337,7 +354,11 @@ impl Connection {
 
     fn send(&mut self, data: Data) -> Flow {
         if let Data::ServerResponseAnimation(frame) = &data {
-            self.live.hub().record(|recorder| recorder.frame(&frame.req_id));
+            self.hub().frame(&self.who, &self.id, &frame.req_id, frame.end);
+        }
+        if let Data::ServerError(error) = &data {
+            let (message, req_id) = (error.message.clone(), error.req_id.clone());
+            self.note(Happening::ErrorSent { code: error.code, message, req_id });
         }
         self.send_raw(Message::Binary(wire::encode(data)))
     }
@@ -359,7 +380,7 @@ impl Connection {
 
     async fn broken_framing(&mut self, error: &ProtocolError) -> Flow {
         if matches!(error, ProtocolError::Io(error) if error.kind() != std::io::ErrorKind::InvalidData) {
-            return Flow::Break(());
+            return self.left();
         }
         let code = if matches!(error, ProtocolError::Overflow) { 1009 } else { 1002 };
         self.violation(&format!("broken WebSocket framing: {error}"));
@@ -374,19 +395,23 @@ impl Connection {
 
     /// Sends a close frame and waits for the client's, as the protocol's closing handshake goes.
     async fn close(&mut self, code: u16, reason: &str) -> Flow {
+        self.note(Happening::CloseSent { code, reason: reason.into() });
         let description = (!reason.is_empty()).then(|| reason.chars().take(100).collect());
         self.send_raw(Message::Close(Some(CloseReason { code: CloseCode::from(code), description })))?;
         self.write_out().await;
         self.live.end();
         let answered = async {
             while let Some(Ok(message)) = self.reader.next().await {
-                if matches!(message, Incoming::Close(_)) {
-                    break;
+                if let Incoming::Close(reason) = message {
+                    return Some(reason.map(|reason| u16::from(reason.code)));
                 }
             }
+            None
         };
         // A client that does not answer is left: its close code is known by now.
-        let _ = timeout(CLOSE_DEADLINE, answered).await;
+        if let Ok(Some(code)) = timeout(CLOSE_DEADLINE, answered).await {
+            self.note(Happening::CloseReceived { code });
+        }
         Flow::Break(())
     }
 

@@ -31,6 +31,7 @@ pub(super) fn configure(app: &mut web::ServiceConfig) {
             .route("/strike", web::post().to(strike))
             .route("/down", web::post().to(down))
             .route("/credits", web::post().to(credits))
+            .route("/record", web::get().to(record))
             .route("/stats", web::get().to(stats)),
     );
 }
@@ -155,6 +156,24 @@ async fn credits(hub: web::Data<Arc<Hub>>, body: web::Bytes) -> HttpResponse {
     };
     let seconds_left = hub.top_up(&api_key, seconds);
     HttpResponse::Ok().json(json!({"api_key": api_key, "seconds_left": seconds_left}))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    avatar_id: Option<String>,
+    #[serde(default)]
+    since: u64,
+}
+
+async fn record(hub: web::Data<Arc<Hub>>, request: HttpRequest) -> HttpResponse {
+    let Wanted { avatar_id, since } = match web::Query::from_query(request.query_string()) {
+        Ok(web::Query(wanted)) => wanted,
+        Err(error) => return bad_request(error),
+    };
+    // `?avatar_id=` asks for all.
+    let avatar_id = avatar_id.filter(|id| !id.is_empty());
+    HttpResponse::Ok().json(hub.events(&Filter { avatar_id, ..Filter::default() }, since))
 }
 
 async fn stats(hub: web::Data<Arc<Hub>>) -> HttpResponse {

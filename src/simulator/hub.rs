@@ -16,6 +16,7 @@ use super::{
     faults::{Effect, Fault, Filter, Point, Who},
     listener::Outage,
     plan::{FaultPlan, PlannedFault, Progress},
+    record::{Event, Happening, Record},
     recorder::Recorder,
     stats::{RequestState, Stats},
     tokens::{Token, TokenRefusal, TokenStore},
@@ -44,6 +45,7 @@ struct State {
     recorder: Recorder,
     accounts: Accounts,
     chance: Chance,
+    record: Record,
     live: HashMap<u64, Live>,
     next_connection: u64,
 }
@@ -75,6 +77,48 @@ impl Hub {
     /// Changes the counts.
     pub(super) fn record(&self, change: impl FnOnce(&mut Recorder)) {
         change(&mut self.state().recorder);
+    }
+
+    /// Writes into the record.
+    pub(super) fn note(&self, who: &Who, connection_id: Option<&str>, what: Happening) {
+        let now = self.now();
+        self.state().record.add(now, who, connection_id, what);
+    }
+
+    /// Counts a refused token call.
+    pub(super) fn token_refused(&self, who: &Who, status: u16) {
+        let now = self.now();
+        let State { recorder, record, .. } = &mut *self.state();
+        recorder.token_refused(status);
+        record.add(now, who, None, Happening::TokenRefused { status });
+    }
+
+    /// Counts a refused upgrade.
+    pub(super) fn upgrade_refused(&self, who: &Who, status: u16) {
+        let now = self.now();
+        let State { recorder, record, .. } = &mut *self.state();
+        recorder.upgrade_refused(status);
+        record.add(now, who, None, Happening::UpgradeRefused { status });
+    }
+
+    /// Counts a chunk of audio; `first` begins the request.
+    pub(super) fn audio(&self, who: &Who, connection_id: &str, req_id: &str, first: bool, bytes: usize) {
+        let now = self.now();
+        let State { recorder, record, .. } = &mut *self.state();
+        recorder.audio(req_id, first, bytes, (connection_id, avatar_id(who)));
+        record.audio(now, who, connection_id, req_id, bytes);
+    }
+
+    /// Counts a frame.
+    pub(super) fn frame(&self, who: &Who, connection_id: &str, req_id: &str, end: bool) {
+        let now = self.now();
+        let State { recorder, record, .. } = &mut *self.state();
+        recorder.frame(req_id);
+        record.frame(now, who, connection_id, req_id, end);
+    }
+
+    pub(super) fn events(&self, filter: &Filter, since_ms: u64) -> Vec<Event> {
+        self.state().record.list(filter, since_ms)
     }
 
     pub(super) fn now(&self) -> Duration {
@@ -124,9 +168,11 @@ impl Hub {
     }
 
     pub(super) fn strike(&self, at: Point, who: &Who) -> Option<Effect> {
-        let State { plan, recorder, chance, .. } = &mut *self.state();
-        let effect = plan.strike(at, who, &mut |fault| chance.draw(fault))?;
+        let now = self.now();
+        let State { plan, recorder, chance, record, .. } = &mut *self.state();
+        let (id, effect) = plan.strike(at, who, &mut |fault| chance.draw(fault))?;
         recorder.faults_struck += 1;
+        record.add(now, who, None, Happening::FaultStruck { id });
         Some(effect)
     }
 
@@ -136,9 +182,11 @@ impl Hub {
         who: &Who,
         settled: &mut BTreeSet<u64>,
     ) -> Option<Effect> {
-        let State { plan, recorder, chance, .. } = &mut *self.state();
-        let effect = plan.strike_live(progress, who, settled, &mut |fault| chance.draw(fault))?;
+        let now = self.now();
+        let State { plan, recorder, chance, record, .. } = &mut *self.state();
+        let (id, effect) = plan.strike_live(progress, who, settled, &mut |fault| chance.draw(fault))?;
         recorder.faults_struck += 1;
+        record.add(now, who, None, Happening::FaultStruck { id });
         Some(effect)
     }
 
@@ -156,8 +204,11 @@ impl Hub {
     // Tokens.
 
     pub(super) fn issue_token(&self, api_key: &str, expires_at: SystemTime) -> String {
-        let State { tokens, recorder, .. } = &mut *self.state();
+        let now = self.now();
+        let State { tokens, recorder, record, .. } = &mut *self.state();
         recorder.tokens_given += 1;
+        let who = Who { api_key: Some(api_key.into()), ..Who::default() };
+        record.add(now, &who, None, Happening::TokenGiven);
         tokens.issue(api_key, expires_at, rand::random())
     }
 

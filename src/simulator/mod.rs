@@ -32,6 +32,7 @@
 //! | `POST /_sim/down` | `{"down": true, "for_ms": 5000}` | `{"down": true}`; the control connection that asked stays open and can end the outage, otherwise `for_ms` does |
 //! | `POST /_sim/credits` | `{"api_key", "seconds"}`, negative to take away | `{"api_key", "seconds_left"}`; a key without a limit has one from then on |
 //! | `GET /_sim/stats` | | [`Stats`] |
+//! | `GET /_sim/record?avatar_id=&since=` | | a list of [`Event`]: the last 10,000, of an avatar id (`*` at its end matches any rest), from a time in ms on |
 //!
 //! # What is not known of the service, and what the simulator does
 //!
@@ -59,6 +60,7 @@ mod listener;
 mod pacing;
 mod payload;
 mod plan;
+mod record;
 mod recorder;
 mod socket;
 mod stats;
@@ -74,6 +76,7 @@ pub use fault_file::FaultFile;
 pub use faults::{Close, Effect, Fault, Filter, Nonsense, Point, Who};
 pub use payload::{FRAME_HEADER_BYTES, check_frame_payload, frame_payload};
 pub use plan::PlannedFault;
+pub use record::{Event, Happening};
 pub use stats::{Attempts, Connections, RequestState, RequestStats, SessionStats, Stats, Violations};
 
 use hub::Hub;
@@ -197,6 +200,11 @@ impl Simulator {
         if let Some(threads) = &self.threads {
             threads.outage.set(down).await;
         }
+    }
+
+    /// What happened, the last 10,000 events in the order of their beginning.
+    pub fn record(&self) -> Vec<Event> {
+        self.hub.events(&Filter::default(), 0)
     }
 
     /// What it has seen so far.

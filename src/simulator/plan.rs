@@ -83,7 +83,7 @@ impl FaultPlan {
         at: Point,
         who: &Who,
         draw: &mut dyn FnMut(u64) -> f64,
-    ) -> Option<Effect> {
+    ) -> Option<(u64, Effect)> {
         let struck = self.planned.iter_mut().find(|planned| {
             planned.fault.at == at
                 && !planned.is_spent()
@@ -91,7 +91,7 @@ impl FaultPlan {
                 && planned.fault.chance.is_none_or(|chance| draw(planned.id) < chance)
         })?;
         struck.hits += 1;
-        Some(struck.fault.effect.clone())
+        Some((struck.id, struck.fault.effect.clone()))
     }
 
     /// What strikes a connection that has come so far. `settled` are the faults that this connection has
@@ -102,7 +102,7 @@ impl FaultPlan {
         who: &Who,
         settled: &mut BTreeSet<u64>,
         draw: &mut dyn FnMut(u64) -> f64,
-    ) -> Option<Effect> {
+    ) -> Option<(u64, Effect)> {
         for planned in &mut self.planned {
             let due = progress.reached(planned.fault.at)
                 && !planned.is_spent()
@@ -110,7 +110,7 @@ impl FaultPlan {
                 && settled.insert(planned.id);
             if due && planned.fault.chance.is_none_or(|chance| draw(planned.id) < chance) {
                 planned.hits += 1;
-                return Some(planned.fault.effect.clone());
+                return Some((planned.id, planned.fault.effect.clone()));
             }
         }
         None
@@ -156,11 +156,11 @@ mod tests {
         plan.add(Fault::new(Point::Upgrade, Effect::http(402)).only(Filter::avatar("b"))).unwrap();
         plan.add(Fault::new(Point::Upgrade, Effect::http(503)).times(2)).unwrap();
         plan.add(Fault::new(Point::Upgrade, Effect::http(429))).unwrap();
-        let mut strikes = || plan.strike(Point::Upgrade, &who("a"), &mut certain());
+        let mut strikes = || plan.strike(Point::Upgrade, &who("a"), &mut certain()).map(|(_, effect)| effect);
         assert_eq!(strikes(), Some(Effect::http(503)));
         assert_eq!(strikes(), Some(Effect::http(503)));
         assert_eq!(strikes(), Some(Effect::http(429)));
-        assert_eq!(plan.strike(Point::Upgrade, &who("b"), &mut certain()), Some(Effect::http(402)));
+        assert_eq!(plan.strike(Point::Upgrade, &who("b"), &mut certain()), Some((1, Effect::http(402))));
         assert_eq!(plan.strike(Point::Token, &who("b"), &mut certain()), None);
         assert_eq!(plan.list().iter().map(|planned| planned.hits).collect::<Vec<_>>(), [1, 2, 1]);
     }

@@ -41,17 +41,17 @@ async fn create(hub: web::Data<Arc<Hub>>, request: HttpRequest, body: web::Bytes
     match hub.strike(Point::Token, &who) {
         None => {}
         Some(Effect::Delay { ms }) => tokio::time::sleep(Duration::from_millis(ms)).await,
-        Some(effect) => return struck(&hub, &request, effect).await,
+        Some(effect) => return struck(&hub, &request, &who, effect).await,
     }
     if api_key.is_empty() {
-        return refuse(&hub, 401, "unauthorized", "missing API key");
+        return refuse(&hub, &who, 401, "unauthorized", "missing API key");
     }
     let Ok(body) = serde_json::from_slice::<Value>(&body) else {
-        return refuse(&hub, 400, "INVALID_ARGUMENT", "the body is no JSON");
+        return refuse(&hub, &who, 400, "INVALID_ARGUMENT", "the body is no JSON");
     };
     let expire_at = body.get("expireAt").and_then(Value::as_i64).unwrap_or_default();
     match judge_expiry(expire_at, SystemTime::now()) {
-        Err(detail) => refuse(&hub, 400, "INVALID_ARGUMENT", detail),
+        Err(detail) => refuse(&hub, &who, 400, "INVALID_ARGUMENT", detail),
         Ok(expires_at) => {
             let token = hub.issue_token(api_key, expires_at);
             HttpResponse::Ok().json(json!({"session_token": token, "sessionToken": token}))
@@ -68,8 +68,8 @@ fn errors(hub: &Hub, status: u16, code: &str, detail: &str) -> Value {
     }]})
 }
 
-fn refuse(hub: &Hub, status: u16, code: &str, detail: &str) -> HttpResponse {
-    hub.record(|recorder| recorder.token_refused(status));
+fn refuse(hub: &Hub, who: &Who, status: u16, code: &str, detail: &str) -> HttpResponse {
+    hub.token_refused(who, status);
     HttpResponse::build(status_code(status)).json(errors(hub, status, code, detail))
 }
 
@@ -78,10 +78,10 @@ fn status_code(status: u16) -> StatusCode {
 }
 
 /// Carries out a fault of the token call.
-async fn struck(hub: &Hub, request: &HttpRequest, effect: Effect) -> HttpResponse {
+async fn struck(hub: &Hub, request: &HttpRequest, who: &Who, effect: Effect) -> HttpResponse {
     match effect {
         Effect::Http { status, body, headers } => {
-            hub.record(|recorder| recorder.token_refused(status));
+            hub.token_refused(who, status);
             let mut response = HttpResponse::build(status_code(status));
             for (name, value) in headers {
                 response.insert_header((name, value));

@@ -133,14 +133,14 @@ pub(super) async fn serve(hub: Arc<Hub>, request: Request, framed: Framed<Io, h1
         Some(Effect::Trickle { bytes_per_s }) => trickle = Some(Trickle::new(bytes_per_s)),
         Some(Effect::Delay { ms }) => sleep(Duration::from_millis(ms)).await,
         Some(Effect::Nonsense(Nonsense::WrongAccept)) => key = Some(b"of another handshake".to_vec()),
-        Some(effect) => return struck(&hub, &mut stream, effect).await,
+        Some(effect) => return struck(&hub, &mut stream, &who, effect).await,
     }
     let verdict = judge(&hub, &asked, token).and_then(|token| match verify_handshake(request.head()) {
         Ok(()) => Ok(token),
         Err(error) => Err(Refused::new(400, error.to_string())),
     });
     let Some(key) = key else {
-        return refuse(&hub, &mut stream, &Refused::new(400, "no WebSocket key")).await;
+        return refuse(&hub, &mut stream, &who, &Refused::new(400, "no WebSocket key")).await;
     };
     let admitted = match verdict {
         Ok(token) => admit(&hub, &who, &token).await,
@@ -148,7 +148,7 @@ pub(super) async fn serve(hub: Arc<Hub>, request: Request, framed: Framed<Io, h1
     };
     let (live, fate) = match admitted {
         Ok(admitted) => admitted,
-        Err(refused) => return refuse(&hub, &mut stream, &refused).await,
+        Err(refused) => return refuse(&hub, &mut stream, &who, &refused).await,
     };
     let accept = hash_key(&key);
     let head = format!(
@@ -190,17 +190,17 @@ fn doomed(hub: &Arc<Hub>, who: &Who, mut refused: Refused) -> Result<(Counted, F
     }
 }
 
-async fn refuse(hub: &Hub, stream: &mut TcpStream, refused: &Refused) {
-    hub.record(|recorder| recorder.upgrade_refused(refused.status));
+async fn refuse(hub: &Hub, stream: &mut TcpStream, who: &Who, refused: &Refused) {
+    hub.upgrade_refused(who, refused.status);
     let body = format!("{}\n", json!({"message": refused.message}));
     answer(stream, refused.status, "Content-Type: application/json\r\n", &body).await;
 }
 
 /// Carries out a fault of the upgrade.
-async fn struck(hub: &Hub, stream: &mut TcpStream, effect: Effect) {
+async fn struck(hub: &Hub, stream: &mut TcpStream, who: &Who, effect: Effect) {
     match effect {
         Effect::Http { status, body, headers } => {
-            hub.record(|recorder| recorder.upgrade_refused(status));
+            hub.upgrade_refused(who, status);
             let mut head: String =
                 headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
             let body = match body {

@@ -12,4 +12,5 @@ mod limits;
 mod network;
 mod plan_file;
 mod playing;
+mod record;
 mod refusals;

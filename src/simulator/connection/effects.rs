@@ -12,6 +12,7 @@ use crate::{
         conversation::Output,
         faults::{Close, Effect, Nonsense},
         plan::Progress,
+        record::Happening,
     },
     wire::{
         Data,
@@ -128,6 +129,7 @@ impl Connection {
     /// Ends the connection without a close frame.
     fn cut(&mut self, reset: bool) -> Flow {
         self.write_now();
+        self.note(Happening::Dropped { reset });
         self.reset = reset;
         Flow::Break(())
     }
@@ -156,7 +158,7 @@ impl Connection {
                 },
             };
             if ready.map_or(true, |ready| ready.is_read_closed()) {
-                return Flow::Break(());
+                return self.left();
             }
             // Unread bytes keep the socket readable: there is no event to wait for.
             sleep(HANG_UP_CHECK).await;
