@@ -1,88 +1,15 @@
-//! The official Python client, unmodified, against the simulator: what it documents is what it must see.
-//!
-//! Needs `python3` with `venv`; the first run installs the client below `target/`.
-#![allow(missing_docs, reason = "a test's name is its documentation")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail like tests")]
+//! `spatialreal` 0.2.2, the current client: what it documents is what it must see.
 
-use std::{
-    io::{Read as _, Seek as _},
-    process::{Command, Stdio},
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
-
-use greenroom::simulator::{
-    Close, Effect, Fault, Nonsense, Pace, Point, RequestState, Simulator, SimulatorConfig, spawn_thread,
-};
+use greenroom::simulator::{Close, Effect, Nonsense, Pace, Point, RequestState};
 use serde_json::{Value, json};
 
-/// Above the scenarios' own deadlines, so that theirs speak first.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-fn python() -> &'static str {
-    static PYTHON: OnceLock<String> = OnceLock::new();
-    PYTHON.get_or_init(|| {
-        let venv = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/venv");
-        let output =
-            Command::new(venv).args(["spatialreal", "0.2.2"]).stderr(Stdio::inherit()).output().unwrap();
-        assert!(output.status.success(), "{venv} failed; it says why above");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    })
-}
-
-fn simulator(pace: Pace) -> Simulator {
-    spawn_thread(SimulatorConfig { pace, ..SimulatorConfig::default() }).unwrap()
-}
-
-/// Plays a scenario and gives what the client saw.
-fn play(simulator: &Simulator, scenario: &str, flags: &[&str]) -> Value {
-    let mut stdout = tempfile::tempfile().unwrap();
-    let mut child = Command::new(python())
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/spatialreal_client.py"))
-        .arg(scenario)
-        .args(["--console", &simulator.console_url(), "--ingress", &simulator.ingress_url()])
-        .args(flags)
-        .stdout(stdout.try_clone().unwrap())
-        .spawn()
-        .unwrap();
-    let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if begun.elapsed() > DEADLINE {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            panic!("{scenario} {flags:?} hangs");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    };
-    assert!(status.success(), "{scenario} {flags:?}: {status}");
-    let mut text = String::new();
-    stdout.rewind().unwrap();
-    stdout.read_to_string(&mut text).unwrap();
-    serde_json::from_str(&text).unwrap()
-}
-
-fn fault(simulator: &Simulator, at: Point, effect: Effect) {
-    simulator.clear_faults();
-    simulator.add_fault(Fault::new(at, effect)).unwrap();
-}
-
-/// The named fields of an error.
-fn pick(error: &Value, names: &[&str]) -> Value {
-    names
-        .iter()
-        .map(|name| ((*name).to_owned(), error[name].clone()))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
-}
+use crate::player::{SPATIALREAL as SDK, fault, pick, simulator};
 
 #[test]
 fn a_clip_comes_back_whole_in_order_and_with_one_end() {
     let simulator = simulator(Pace::Fast);
     for flags in [&[][..], &["--query-auth"][..]] {
-        let seen = play(&simulator, "clip", flags);
+        let seen = SDK.play(&simulator, "clip", flags);
         assert_eq!(seen["stage"], "done", "{seen}");
         assert!(seen["connection_id"].as_str().unwrap().starts_with("conn_"));
         assert_eq!(seen["capabilities"], json!(["playback_state", "playback_control"]));
@@ -100,7 +27,7 @@ fn a_clip_comes_back_whole_in_order_and_with_one_end() {
 #[test]
 fn two_clips_at_the_same_time_both_come_back() {
     let simulator = simulator(Pace::Realtime);
-    let seen = play(&simulator, "two_clips", &["--seconds", "0.4"]);
+    let seen = SDK.play(&simulator, "two_clips", &["--seconds", "0.4"]);
     assert_eq!(seen["stage"], "done", "{seen}");
     for req_id in seen["req_ids"].as_array().unwrap() {
         assert_eq!(seen["frames"][req_id.as_str().unwrap()], json!({"count": 10, "in_order": true}));
@@ -110,7 +37,7 @@ fn two_clips_at_the_same_time_both_come_back() {
 #[test]
 fn an_interrupt_ends_the_clip_early() {
     let simulator = simulator(Pace::Realtime);
-    let seen = play(&simulator, "interrupt", &["--seconds", "60"]);
+    let seen = SDK.play(&simulator, "interrupt", &["--seconds", "60"]);
     assert_eq!(seen["stage"], "done", "{seen}");
     let req_id = seen["req_id"].as_str().unwrap();
     assert!(seen["frames"][req_id]["count"].as_u64().unwrap() < 1500);
@@ -121,7 +48,7 @@ fn an_interrupt_ends_the_clip_early() {
 #[test]
 fn egress_tells_its_playback_states() {
     let simulator = simulator(Pace::Realtime);
-    let seen = play(&simulator, "pause", &["--agora", "--seconds", "0.4"]);
+    let seen = SDK.play(&simulator, "pause", &["--agora", "--seconds", "0.4"]);
     let states = json!([["PLAYING", ""], ["PAUSED", "explicit"], ["PLAYING", "explicit"], ["ENDED", ""]]);
     assert_eq!(seen["states"], states, "{seen}");
     assert_eq!(seen["ends"][seen["req_id"].as_str().unwrap()], 2);
@@ -138,7 +65,7 @@ fn each_close_code_is_seen_as_the_client_documents_it() {
         (4503, "upstreamError", true),
     ] {
         fault(&simulator, Point::AfterChunks(3), Effect::close(close_code, "why"));
-        let seen = play(&simulator, "ended", &["--seconds", "0.3"]);
+        let seen = SDK.play(&simulator, "ended", &["--seconds", "0.3"]);
         let expected = json!([{"code": code, "phase": "websocket_runtime", "close_code": close_code,
                                "close_reason": "why", "retryable": retryable}]);
         let error = pick(&seen["errors"][0], &["code", "phase", "close_code", "close_reason", "retryable"]);
@@ -152,7 +79,7 @@ fn a_drop_is_a_closed_connection_without_a_code() {
     let simulator = simulator(Pace::Fast);
     for reset in [false, true] {
         fault(&simulator, Point::AfterChunks(3), Effect::Drop { reset });
-        let seen = play(&simulator, "ended", &["--seconds", "0.3"]);
+        let seen = SDK.play(&simulator, "ended", &["--seconds", "0.3"]);
         let error = pick(&seen["errors"][0], &["code", "close_code", "retryable"]);
         let expected = json!({"code": "connectionClosed", "close_code": null, "retryable": true});
         assert_eq!(error, expected, "{seen}");
@@ -169,7 +96,7 @@ fn an_error_and_the_close_behind_it_are_both_told() {
         Point::AfterChunks(2),
         Effect::ServerError { code: 14, message, req_id: true, then_close },
     );
-    let seen = play(&simulator, "ended", &["--seconds", "0.2"]);
+    let seen = SDK.play(&simulator, "ended", &["--seconds", "0.2"]);
     let names = ["code", "server_code", "server_detail", "req_id", "close_code"];
     let errors: Vec<_> = seen["errors"].as_array().unwrap().iter().map(|error| pick(error, &names)).collect();
     let expected = json!([
@@ -192,14 +119,14 @@ fn a_refused_upgrade_shows_its_status() {
         (503, "connectionFailed", true),
     ] {
         fault(&simulator, Point::Upgrade, Effect::http(status));
-        let seen = play(&simulator, "start", &[]);
+        let seen = SDK.play(&simulator, "start", &[]);
         let error = pick(&seen["error"], &["code", "phase", "http_status", "retryable"]);
         let expected = json!({"code": code, "phase": "websocket_connect", "http_status": status,
                               "retryable": retryable});
         assert_eq!((&seen["stage"], error), (&json!("start"), expected));
     }
     simulator.clear_faults();
-    let seen = play(&simulator, "start", &["--avatar-id", "missing-one"]);
+    let seen = SDK.play(&simulator, "start", &["--avatar-id", "missing-one"]);
     assert_eq!(seen["error"]["http_status"], 404, "{seen}");
 }
 
@@ -215,13 +142,13 @@ fn a_refused_token_shows_its_code() {
         (503, "serverError", "unavailable"),
     ] {
         fault(&simulator, Point::Token, Effect::http(status));
-        let seen = play(&simulator, "start", &[]);
+        let seen = SDK.play(&simulator, "start", &[]);
         let expected = json!({"code": code, "phase": "session_token", "http_status": status,
                               "server_code": server_code});
         assert_eq!(pick(&seen["error"], &names), expected, "{seen}");
     }
     simulator.clear_faults();
-    let seen = play(&simulator, "start", &["--token-ttl", "-60"]);
+    let seen = SDK.play(&simulator, "start", &["--token-ttl", "-60"]);
     assert_eq!(seen["error"]["server_code"], "INVALID_ARGUMENT", "{seen}");
     assert_eq!(seen["error"]["server_detail"], "expire_at must be in the future");
     for (effect, code) in [
@@ -230,7 +157,7 @@ fn a_refused_token_shows_its_code() {
         (Effect::Nonsense(Nonsense::ErrorsIn200), "invalidRequest"),
     ] {
         fault(&simulator, Point::Token, effect);
-        let seen = play(&simulator, "start", &[]);
+        let seen = SDK.play(&simulator, "start", &[]);
         assert_eq!((&seen["stage"], &seen["error"]["code"]), (&json!("init"), &json!(code)), "{seen}");
     }
 }
@@ -248,7 +175,7 @@ fn a_failed_handshake_shows_what_was_said() {
         (Effect::Nonsense(Nonsense::BadProtobuf), "protocolError", Value::Null, false),
     ] {
         fault(&simulator, Point::Handshake, effect);
-        let seen = play(&simulator, "start", &[]);
+        let seen = SDK.play(&simulator, "start", &[]);
         let error = pick(&seen["error"], &["code", "phase", "close_code", "retryable"]);
         let expected = json!({"code": code, "phase": "websocket_handshake", "close_code": close_code,
                               "retryable": retryable});
@@ -260,14 +187,14 @@ fn a_failed_handshake_shows_what_was_said() {
 fn what_the_session_asks_for_is_judged() {
     let simulator = simulator(Pace::Fast);
     let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjQxMDI0NDQ4MDB9.c2ln";
-    let seen = play(&simulator, "start", &["--livekit-token", jwt]);
+    let seen = SDK.play(&simulator, "start", &["--livekit-token", jwt]);
     assert_eq!(seen["stage"], "done", "{seen}");
     for (flags, server_code, says) in [
         (["--sample-rate", "11025"], "0", "unsupported sample rate: 11025"),
         (["--livekit-token", "no-jwt"], "16", "unauthorized"),
         (["--livekit-token", ""], "3", "missing livekit credentials"),
     ] {
-        let seen = play(&simulator, "start", &flags);
+        let seen = SDK.play(&simulator, "start", &flags);
         assert_eq!(seen["error"]["server_code"], server_code, "{seen}");
         assert!(seen["error"]["server_detail"].as_str().unwrap().contains(says), "{seen}");
     }

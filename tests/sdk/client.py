@@ -1,29 +1,48 @@
-"""Plays one scenario with the official Python client, unmodified, and prints what it saw as JSON.
+"""Plays one scenario with an official Python client, unmodified, and prints what it saw as JSON.
+
+The first argument names the client: spatialreal, or avatarkit (older, without playback states and pauses).
 
 It knows nothing of the server behind the URLs: the simulator, Greenroom, or the service itself.
 """
 
 import argparse
 import asyncio
+import importlib
 import json
 import struct
+import sys
 from datetime import datetime, timedelta, timezone
 
-from spatialreal import AgoraEgressConfig, AvatarSDKError, LiveKitEgressConfig, new_avatar_session
-from spatialreal.proto.generated import message_pb2
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+SDK_NAME = sys.argv[1]
+SDK = importlib.import_module(SDK_NAME)
+message_pb2 = importlib.import_module(f"{SDK_NAME}.proto.generated.message_pb2")
+HAS_PLAYBACK = SDK_NAME == "spatialreal"
 
 SAMPLE_RATE = 16000
 CHUNK = SAMPLE_RATE * 2 // 10
 
 
 def describe(error):
-    if not isinstance(error, AvatarSDKError):
+    if not isinstance(error, SDK.AvatarSDKError):
         return {"code": type(error).__name__, "message": str(error)}
     fields = (
         "phase http_status server_code server_detail connection_id req_id close_code close_reason "
         "retryable message"
     ).split()
-    return {"code": error.code.value} | {name: getattr(error, name) for name in fields}
+    return {"code": error.code.value} | {name: getattr(error, name, None) for name in fields}
+
+
+# The field of ServerResponseAnimation that the older client does not know, and hands through.
+ANIMATION_FIELD = 4
+
+
+def animation(frame):
+    if hasattr(frame, "animation"):
+        return frame.animation
+    unknown = (field for field in UnknownFieldSet(frame) if field.field_number == ANIMATION_FIELD)
+    return next((field.data for field in unknown), b"")
 
 
 class Witness:
@@ -42,9 +61,12 @@ class Witness:
         message = message_pb2.Message()
         message.ParseFromString(raw)
         frame = message.server_response_animation
-        if frame.animation:
-            index = struct.unpack_from("<I", frame.animation)[0]
+        payload = animation(frame)
+        if payload:
+            index = struct.unpack_from("<I", payload)[0]
             self.frames.setdefault(frame.req_id, []).append(index)
+        if not HAS_PLAYBACK:
+            self.signals += 1
         if last:
             self.ends[frame.req_id] = self.ends.get(frame.req_id, 0) + 1
         self.changed.set()
@@ -145,11 +167,14 @@ SCENARIOS = {
 def new_session(args, witness):
     egress = {}
     if args.livekit_token is not None:
-        config = LiveKitEgressConfig(url="wss://rooms", api_token=args.livekit_token, room_name="room")
+        config = SDK.LiveKitEgressConfig(url="wss://rooms", api_token=args.livekit_token, room_name="room")
         egress["livekit_egress"] = config
     if args.agora:
-        egress["agora_egress"] = AgoraEgressConfig(channel_name="channel", token="token")
-    return new_avatar_session(
+        egress["agora_egress"] = SDK.AgoraEgressConfig(channel_name="channel", token="token")
+    playback = {}
+    if HAS_PLAYBACK:
+        playback = {"on_playback": witness.on_playback, "on_playback_state": witness.on_state}
+    return SDK.new_avatar_session(
         avatar_id=args.avatar_id,
         app_id=args.app_id,
         api_key=args.api_key,
@@ -158,11 +183,10 @@ def new_session(args, witness):
         sample_rate=args.sample_rate,
         console_endpoint_url=args.console,
         ingress_endpoint_url=args.ingress,
-        on_playback=witness.on_playback,
-        on_playback_state=witness.on_state,
         transport_frames=witness.on_frame,
         on_error=witness.on_error,
         on_close=witness.on_close,
+        **playback,
         **egress,
     )
 
@@ -175,11 +199,15 @@ async def play(args):
         await session.init()
         report["stage"] = "start"
         report["connection_id"] = await session.start()
-        report["capabilities"] = list(session.capabilities)
+        report["capabilities"] = list(getattr(session, "capabilities", ()))
+        if args.token_twice:
+            await session.close()
+            report["stage"] = "again"
+            await session.start()
         report["stage"] = "run"
         report |= await SCENARIOS[args.scenario](session, witness, args)
         report["stage"] = "done"
-    except (AvatarSDKError, asyncio.TimeoutError) as error:
+    except (SDK.AvatarSDKError, asyncio.TimeoutError) as error:
         report["error"] = describe(error)
     finally:
         await session.close()
@@ -188,6 +216,7 @@ async def play(args):
 
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("sdk", choices=("avatarkit", "spatialreal"))
     parser.add_argument("scenario", choices=sorted(SCENARIOS))
     parser.add_argument("--console", required=True)
     parser.add_argument("--ingress", required=True)
@@ -200,6 +229,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a clip")
     parser.add_argument("--deadline", type=float, default=20.0, help="seconds for each wait")
     parser.add_argument("--livekit-token")
+    parser.add_argument("--token-twice", action="store_true", help="connect again with the same token")
     parser.add_argument("--agora", action="store_true")
     print(json.dumps(asyncio.run(play(parser.parse_args()))))
 
