@@ -242,6 +242,7 @@ mod tests {
         assert_eq!((events[0].at_ms, events[0].until_ms), (10, 30));
         assert_eq!(events[0].what, Happening::Audio { req_id: "r".into(), chunks: 2, bytes: 150 });
         assert_eq!(events[1].what, Happening::Frames { req_id: "r".into(), frames: 1, ends: 1 });
+        assert_eq!(record.list(&Filter::default(), 30).len(), 3, "what went on at that time counts");
         assert_eq!(record.list(&Filter::default(), 31).len(), 2);
         assert_eq!(record.list(&Filter::avatar("b"), 0), []);
     }
