@@ -1,10 +1,10 @@
 //! Uploads that end otherwise than they began, and what a tenant may leave behind.
 
-use std::{io::Write as _, time::Duration};
+use std::io::Write as _;
 
 use actix_http::Method;
 use bytes::Bytes;
-use greenroom::simulator::RequestState;
+use greenroom::simulator::{Happening, RequestState};
 use serde_json::json;
 
 use crate::world::{ACME, World, silence, tenant_key, until};
@@ -27,7 +27,6 @@ async fn a_client_that_is_gone_in_the_middle_of_its_upload_leaves_no_request_ope
         if stats.audio_bytes > 0 { Ok(()) } else { Err(format!("{:?}", stats.requests_by_state)) }
     })
     .await;
-    // With bytes unread (none here) or not, what is left of the body never comes.
     client.shutdown(std::net::Shutdown::Both).unwrap();
     drop(client);
     until("the service to be told", async || {
@@ -126,8 +125,13 @@ async fn words_that_come_while_the_service_ends_an_idle_session_wake_it_again() 
         &json!({"server_error": {"code": 0, "message": "no audio input for 300s",
                 "then_close": {"code": 1000, "reason": "idle", "after_ms": 500}}}),
     );
-    // The error is on its way and the close is not: nothing tells from outside when it has arrived.
-    tokio::time::sleep(Duration::from_millis(90)).await;
+    // The error is on the wire, and reaches the manager before words that only now set out; the close waits.
+    until("the error to be sent", async || {
+        let record = world.simulator.record();
+        let is_sent = record.iter().any(|event| matches!(event.what, Happening::ErrorSent { .. }));
+        if is_sent { Ok(()) } else { Err("not yet".to_owned()) }
+    })
+    .await;
     let path = format!("/v1/sessions/{id}/requests?wait=true");
     let answer = world.audio(ACME, &path, silence(5)).await.expect(200);
     assert_eq!(answer["outcome"], "completed", "{answer}");
