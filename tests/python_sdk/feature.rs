@@ -173,7 +173,7 @@ pub fn error_line(error: &Value) -> String {
         match &error[field] {
             Value::Number(number) => line.push_str(&format!(" {name} {number}")),
             Value::String(text) => line.push_str(&format!(" {name} {text}")),
-            _ => {}
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {}
         }
     }
     if let Some(reason) = error["close_reason"].as_str().filter(|reason| !reason.is_empty()) {

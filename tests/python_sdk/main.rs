@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail like tests")]
 #![allow(unreachable_pub, reason = "nobody else uses this crate")]
 
+mod before;
 mod codes;
 mod errors;
 mod feature;

@@ -3,7 +3,7 @@
 use greenroom::simulator::Arrival;
 
 use crate::{
-    errors::{AT_CLOSE, AT_UPGRADE},
+    errors::AT_UPGRADE_AND_CLOSE,
     feature::{Feature, pick},
     form::{Form, Setup, Switch},
     player::Sdk,
@@ -78,7 +78,7 @@ pub fn features() -> Vec<Feature> {
         Feature::new("a session token presented twice (4010)", "start --token-twice", "")
             .under(FORMS)
             .sees(|sdk, form| TOKEN.sees("again", sdk, form))
-            .why(AT_UPGRADE),
+            .why(AT_UPGRADE_AND_CLOSE),
         Feature::new(
             "a session token that has expired (4010)",
             "start --token-ttl 2 --wait-before-start 2.1",
@@ -86,7 +86,7 @@ pub fn features() -> Vec<Feature> {
         )
         .under(FORMS)
         .sees(|sdk, form| EXPIRED.sees("start", sdk, form))
-        .why(AT_CLOSE),
+        .why(AT_UPGRADE_AND_CLOSE),
         Feature::new("one session too many (4003), and one in its place", "crowd", "")
             .in_setup(Setup::OneSlot)
             .under(FORMS)

@@ -10,7 +10,7 @@ use greenroom::simulator::{Fault, Filter, Point, Simulator};
 use serde_json::{Value, json};
 
 use crate::{
-    errors,
+    before, errors,
     feature::{Feature, saw},
     form::{ALL_SWITCHES, Form, Setup, forms, simulator},
     limits,
@@ -62,7 +62,11 @@ fn begin<'a>(simulators: &mut Simulators, number: usize, feature: &'a Feature) -
             if let Some((at, effect)) = &feature.fault {
                 let who = match at {
                     Point::Token => Filter::api_key(&id),
-                    _ => Filter::avatar(&id),
+                    Point::Upgrade
+                    | Point::Handshake
+                    | Point::AfterChunks(_)
+                    | Point::AfterSeconds(_)
+                    | Point::AfterFrames(_) => Filter::avatar(&id),
                 };
                 simulator.add_fault(Fault::new(*at, effect.clone()).only(who)).unwrap();
             }
@@ -77,10 +81,17 @@ fn begin<'a>(simulators: &mut Simulators, number: usize, feature: &'a Feature) -
 
 fn features() -> Vec<Feature> {
     // The longest waits first: they are waited for side by side.
-    [errors::long(), limits::features(), playing::features(), refusals::features(), errors::features()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        errors::long(),
+        limits::features(),
+        playing::features(),
+        refusals::features(),
+        before::features(),
+        errors::features(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// One line for all forms under which both clients saw the same; a reason is a letter, and told at the end.
