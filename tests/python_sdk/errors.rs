@@ -209,6 +209,11 @@ fn closes() -> Vec<Feature> {
         Feature::new(format!("runtime: close {code}"), SPEAKS, "nothing")
             .struck(Point::AfterChunks(1), Effect::close(code, "bye"))
     });
+    let reason = format!("{}.", "ä".repeat(61));
+    let line = format!("nothing; connectionClosed (websocket_runtime) close 4400 \"{reason}\"");
+    let long = Feature::new("runtime: close with a reason of 123 bytes", SPEAKS, "")
+        .struck(Point::AfterChunks(1), Effect::close(4400, reason))
+        .sees(move |_, _| line.clone());
     let sending = feature(
         "audio for a connection that has just closed (4503)".into(),
         "last_words --seconds 0.1",
@@ -219,7 +224,7 @@ fn closes() -> Vec<Feature> {
         ),
     )
     .struck(Point::AfterChunks(1), Effect::close(4503, "why"));
-    handshake.chain(runtime).chain(normal).chain([sending]).collect()
+    handshake.chain(runtime).chain(normal).chain([long, sending]).collect()
 }
 
 fn runtime() -> Vec<Feature> {

@@ -162,6 +162,7 @@ pub(super) async fn obey(cast: Rc<Cast>, mut keys: Keys) -> io::Result<()> {
             }
             Key::Park => cast.park().await,
             Key::Unpark => cast.unpark().await,
+            Key::Commands => cast.stage.tell(Event::Turned),
             Key::End => return Ok(()),
         }
     }

@@ -26,12 +26,13 @@ const NEWS_INDENT: usize = 10;
 /// The states and a frame around them.
 const FIGURES_HEIGHT: u16 = StateName::ALL.len() as u16 + 2;
 
-const KEYS: [(&str, &str); 6] = [
-    ("d", "drop one"),
+const KEYS: [(&str, &str); 7] = [
+    ("d", "drop"),
     ("b", "billing"),
-    ("o", "outage 3 s"),
-    ("p", "park one"),
-    ("u", "unpark all"),
+    ("o", "outage"),
+    ("p", "park"),
+    ("u", "unpark"),
+    ("c", "curl"),
     ("q", "end"),
 ];
 
@@ -50,6 +51,8 @@ pub(in crate::cli::demo) struct Scene {
     reading: Reading,
     /// The latest first, with seconds since the demo began.
     news: VecDeque<(u64, Kind, String)>,
+    /// Whether all places and commands stand where the errors and the news are, where there is no room for both.
+    commands_shown: bool,
 }
 
 impl Scene {
@@ -61,6 +64,7 @@ impl Scene {
             Event::Struck(text) => self.remember(Kind::Struck, text),
             Event::Mended(text) => self.remember(Kind::Mended, text),
             Event::Trouble(text) => self.remember(Kind::Trouble, text),
+            Event::Turned => self.commands_shown = !self.commands_shown,
         }
     }
 
@@ -90,10 +94,14 @@ impl Scene {
         .areas(area);
         frame.render_widget(self.title(title.width), title);
         self.draw_figures(frame, figures);
-        let [errors, faults] =
-            Layout::horizontal([Constraint::Length(ERRORS_WIDTH), Constraint::Min(20)]).areas(news);
-        frame.render_widget(boxed("errors by code", self.errors(errors)), errors);
-        frame.render_widget(boxed("what happens, latest first", self.news(faults.width)), faults);
+        if self.commands_shown && !is_roomy {
+            frame.render_widget(Paragraph::new(self.page(usize::from(news.width))), news);
+        } else {
+            let [errors, faults] =
+                Layout::horizontal([Constraint::Length(ERRORS_WIDTH), Constraint::Min(20)]).areas(news);
+            frame.render_widget(boxed("errors by code", self.errors(errors)), errors);
+            frame.render_widget(boxed("what happens, latest first", self.news(faults)), faults);
+        }
         frame.render_widget(Paragraph::new(places), place_lines);
         if is_roomy {
             frame.render_widget(boxed("try, in another terminal", commands), command_lines);
@@ -179,8 +187,10 @@ impl Scene {
         lines
     }
 
-    fn news(&self, width: u16) -> Vec<Line<'static>> {
-        let room = usize::from(width).saturating_sub(2 + NEWS_INDENT);
+    /// As many as fit whole.
+    fn news(&self, area: Rect) -> Vec<Line<'static>> {
+        let room = usize::from(area.width).saturating_sub(2 + NEWS_INDENT);
+        let height = usize::from(area.height.saturating_sub(2));
         let mut lines = Vec::new();
         for (at, kind, text) in &self.news {
             let (sign, colour) = match kind {
@@ -192,7 +202,11 @@ impl Scene {
                 Span::styled(format!("{at:>5} s "), dim()),
                 Span::styled(format!("{sign} "), Style::new().fg(colour).add_modifier(Modifier::BOLD)),
             ];
-            for part in wrap(text, room) {
+            let parts = wrap(text, room);
+            if lines.len() + parts.len() > height && !lines.is_empty() {
+                break;
+            }
+            for part in parts {
                 before.push(Span::raw(part));
                 lines.push(Line::from(before));
                 before = vec![Span::raw(" ".repeat(NEWS_INDENT))];
@@ -217,6 +231,18 @@ impl Scene {
             }
         }
         Line::styled(line, dim())
+    }
+
+    /// The commands without a frame, to be copied: what is longer than a line goes on behind a backslash.
+    fn page(&self, width: usize) -> Vec<Line<'static>> {
+        let mut lines = vec![Line::styled("try, in another terminal (c goes back):", dim())];
+        for command in &self.introduction.commands {
+            let mut parts = wrap(command, width.saturating_sub(2)).into_iter().peekable();
+            while let Some(part) = parts.next() {
+                lines.push(Line::raw(if parts.peek().is_some() { format!("{part} \\") } else { part }));
+            }
+        }
+        lines
     }
 
     fn commands(&self) -> Vec<Line<'static>> {
@@ -331,6 +357,23 @@ mod tests {
             &lines,
             &["! avatar-1000 (globex): the account", "credits left (4001):", "press u", "+ globex"],
         );
+    }
+
+    #[test]
+    fn the_commands_can_be_had_in_a_small_terminal_and_pasted() {
+        let mut scene = full();
+        let curl = "curl -s 'http://127.0.0.1:18080/v1/sessions?state=running&limit=2' -H 'Authorization: Bearer key'";
+        let commands = vec![curl.to_owned(), "curl -s http://127.0.0.1:18081/metrics".to_owned()];
+        scene.take(Event::Introduced(Introduction { commands, ..Introduction::default() }));
+        scene.take(Event::Turned);
+        let lines = drawn(&scene, 80, 24);
+        shows(&lines, &["try, in another terminal", "1234567890 │", " c  curl", " q  end"]);
+        let first = lines.iter().position(|line| line.starts_with("curl")).unwrap();
+        // What a shell makes of it.
+        let pasted: Vec<_> = lines[first..].iter().map(|line| line.trim_end()).collect();
+        assert!(pasted.join("\n").replace("\\\n", "").starts_with(&format!("{curl}\n")), "{pasted:?}");
+        scene.take(Event::Turned);
+        shows(&drawn(&scene, 80, 24), &["errors by code", "what happens"]);
     }
 
     #[test]
