@@ -66,14 +66,15 @@ fn direct() -> Vec<Feature> {
     ]
 }
 
+/// A second of each, so that a frame of another length shows in their number.
 fn formats() -> Vec<Feature> {
     let pcm = [8000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000].map(|rate| {
-        Feature::new(format!("PCM at {rate} Hz"), "", "10 frames, 1 end")
-            .script(move |_, _| format!("clip --seconds 0.4 --sample-rate {rate}"))
+        Feature::new(format!("PCM at {rate} Hz"), "", "25 frames, 1 end")
+            .script(move |_, _| format!("clip --seconds 1 --sample-rate {rate}"))
     });
     let opus = [8000, 12_000, 16_000, 24_000, 48_000].map(|rate| {
-        Feature::new(format!("Ogg Opus at {rate} Hz"), "", "10 frames, 1 end")
-            .script(move |_, _| format!("opus --seconds 0.4 --sample-rate {rate}"))
+        Feature::new(format!("Ogg Opus at {rate} Hz"), "", "25 frames, 1 end")
+            .script(move |_, _| format!("opus --seconds 1 --sample-rate {rate}"))
     });
     // Rates of the other format, and of none.
     let wrong = ["--sample-rate 12000", "--sample-rate 11025", "--ogg --sample-rate 44100"].map(|flags| {
@@ -85,11 +86,11 @@ fn formats() -> Vec<Feature> {
                 crate::errors::NO_TEXTS,
             )
     });
-    let encoder = Feature::new("the client's own encoder of Ogg Opus", "", "10 frames, 1 end")
+    let encoder = Feature::new("the client's own encoder of Ogg Opus", "", "25 frames, 1 end")
         // The newer client takes encoded audio only, which is what it gets everywhere else.
         .script(|sdk, _| match sdk {
-            Sdk::Spatialreal => "opus --seconds 0.4".into(),
-            Sdk::Avatarkit => "encoder --seconds 0.4".into(),
+            Sdk::Spatialreal => "opus --seconds 1".into(),
+            Sdk::Avatarkit => "encoder --seconds 1".into(),
         });
     pcm.into_iter().chain(opus).chain(wrong).chain([encoder]).collect()
 }
