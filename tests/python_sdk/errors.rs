@@ -38,7 +38,7 @@ pub fn long() -> Vec<Feature> {
     vec![
         feature(
             "half-open while it plays: nothing is read or written any more".into(),
-            "ended --seconds 0.3 --deadline 60",
+            "ended --seconds 0.1 --deadline 60",
             Differ(
                 "nothing; connectionClosed (websocket_runtime)",
                 "nothing; connectionClosed (websocket_runtime) close 1011 \"keepalive ping timeout\"",
@@ -187,7 +187,8 @@ const CLOSES: [(u16, &str); 9] = [
 ];
 
 fn closes() -> Vec<Feature> {
-    const SPEAKS: &str = "ended --seconds 0.3";
+    // One chunk: whoever still spoke when the connection ends would be told there, and not while it listens.
+    const SPEAKS: &str = "ended --seconds 0.1";
     let handshake = CLOSES.into_iter().chain([(1000, "connectionClosed")]).map(|(code, called)| {
         let lines = [
             format!("start: {called} (websocket_handshake) close {code}"),
@@ -253,8 +254,8 @@ fn runtime() -> Vec<Feature> {
     );
     const LOST: &str = "nothing; connectionClosed (websocket_runtime)";
     let rest = [
-        ("ended --seconds 0.3", Effect::Drop { reset: false }, Same(LOST)),
-        ("ended --seconds 0.3", Effect::Drop { reset: true }, Same(LOST)),
+        ("ended --seconds 0.1", Effect::Drop { reset: false }, Same(LOST)),
+        ("ended --seconds 0.1", Effect::Drop { reset: true }, Same(LOST)),
         (
             TOLD,
             Effect::Nonsense(Nonsense::BadProtobuf),
@@ -268,7 +269,7 @@ fn runtime() -> Vec<Feature> {
             Same("10 frames, 1 end; 1 request of nobody's"),
         ),
         (
-            "ended --seconds 0.3",
+            "ended --seconds 0.1",
             Effect::Nonsense(Nonsense::BadFrame),
             Differ(
                 LOST,

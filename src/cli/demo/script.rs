@@ -128,7 +128,12 @@ pub(super) async fn play(cast: Rc<Cast>) {
     for family in SCRIPT.into_iter().cycle() {
         sleep(EVERY).await;
         let Some(victim) = cast.victim() else { continue };
-        cast.told(victim, family.story());
+        // An outage is everybody's.
+        if matches!(family, Family::Outage) {
+            cast.stage.tell(Event::Struck(family.story().to_owned()));
+        } else {
+            cast.told(victim, family.story());
+        }
         cast.strike(family, victim).await;
         if matches!(family, Family::Billing | Family::MissingAvatar | Family::Concurrency) {
             actix_rt::spawn(mend(Rc::clone(&cast), Arc::clone(victim)));

@@ -1,6 +1,9 @@
 //! The table: what is known, and how it is laid out in 80 columns and 24 lines or more.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    iter,
+};
 
 use ratatui::{
     Frame,
@@ -82,7 +85,7 @@ impl Scene {
         } else {
             (vec![self.addresses(usize::from(area.width))], Vec::new())
         };
-        let commands_height = if is_roomy { commands.len() as u16 + 2 } else { 0 };
+        let commands_height = if is_roomy { commands.len() as u16 + 1 } else { 0 };
         let [title, figures, news, place_lines, command_lines, keys] = Layout::vertical([
             Constraint::Length(1),
             Constraint::Length(FIGURES_HEIGHT),
@@ -104,7 +107,12 @@ impl Scene {
         }
         frame.render_widget(Paragraph::new(places), place_lines);
         if is_roomy {
-            frame.render_widget(boxed("try, in another terminal", commands), command_lines);
+            // Without a box, whose sides would be copied with them.
+            let title = Line::styled(" try, in another terminal:", dim());
+            frame.render_widget(
+                Paragraph::new(Vec::from_iter(iter::once(title).chain(commands))),
+                command_lines,
+            );
         }
         frame.render_widget(key_line(), keys);
     }
