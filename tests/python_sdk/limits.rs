@@ -59,8 +59,8 @@ pub fn features() -> Vec<Feature> {
         Feature::new("a live session whose token expires", "", "")
             .under(&[Switch::ExpiryCloses, Switch::ErrorBeforeClose])
             .script(|_, form| match form.expiry_closes {
-                true => format!("{SILENT} --token-ttl 2"),
-                false => "outlive --token-ttl 2 --seconds 0.4".into(),
+                true => format!("{SILENT} --token-ttl 5"),
+                false => "outlive --token-ttl 5 --seconds 0.4".into(),
             })
             .sees(|sdk, form| match form.expiry_closes {
                 true => ended(sdk, form, EXPIRED_ERROR, EXPIRED_CLOSE),
@@ -91,12 +91,12 @@ pub fn features() -> Vec<Feature> {
                 "connectionClosed (websocket_runtime) close 4002 \"maximum session duration reached\"",
             ],
         ),
-        idle("a session without audio", "", "no audio input for 0.4s"),
-        idle("a session without audio, Agora", "--agora", "no audio input for 0.4s"),
+        idle("a session without audio", "", "no audio input for 1s"),
+        idle("a session without audio, Agora", "--agora", "no audio input for 1s"),
         idle("a session without audio, LiveKit", ROOM_TOKEN, "livekit silence timeout"),
         idle(
             "a session without audio, LiveKit's own time",
-            "--livekit-pair --livekit-idle 1",
+            "--livekit-pair --livekit-idle 2",
             "livekit silence timeout",
         ),
     ]
@@ -122,10 +122,10 @@ fn args(words: &str) -> Vec<String> {
 #[test]
 fn a_limit_strikes_at_its_time_and_not_before() {
     for (setup, flags, at_least) in [
-        (Setup::Idle, "", 400),
+        (Setup::Idle, "", 1000),
         // The client's own idle time stands for the service's.
-        (Setup::Idle, " --livekit-pair --livekit-idle 1", 1000),
-        (Setup::Duration, "", 400),
+        (Setup::Idle, " --livekit-pair --livekit-idle 2", 2000),
+        (Setup::Duration, "", 1000),
     ] {
         let simulator = simulator(&DEFAULT, setup);
         let playing = BOTH
@@ -148,7 +148,7 @@ fn whoever_speaks_is_not_idle() {
     for sdk in BOTH {
         let seen = sdk.play(&simulator, &args("ended --seconds 0.2")).seen();
         let expected =
-            "5 frames, 1 end; connectionClosed (websocket_runtime) close 1008 \"no audio input for 0.4s\"";
+            "5 frames, 1 end; connectionClosed (websocket_runtime) close 1008 \"no audio input for 1s\"";
         assert_eq!(saw(&seen, Look::Whole), expected);
     }
 }

@@ -44,8 +44,8 @@ fn direct() -> Vec<Feature> {
         Feature::new("a frame begun is a frame", "clip --seconds 0.1", "3 frames, 1 end"),
         Feature::new(
             "two requests at a time, whatever egress does",
-            "side_by_side --seconds 0.8",
-            "20 frames, 1 end + 20 frames, 1 end",
+            "side_by_side --seconds 2",
+            "50 frames, 1 end + 50 frames, 1 end",
         )
         .under(&[Switch::Preempts]),
         Feature::new("interrupt behind the clip's end", "interrupt --seconds 30", "1 end")
@@ -204,14 +204,14 @@ fn egress() -> Vec<Feature> {
             .under(EGRESS_REQUESTS)
             .script(|sdk, form| {
                 let scenario =
-                    if form.preempts { "preempt --seconds 30" } else { "side_by_side --seconds 0.8" };
+                    if form.preempts { "preempt --seconds 30" } else { "side_by_side --seconds 2" };
                 script(&format!("{scenario} --agora"), &clip(sdk, form))
             })
             .sees(|sdk, form| format!("{} + {}", preempted(sdk, form).line(), clip(sdk, form).line())),
-        with_room("pause and resume", "pause --seconds 0.4", "--agora", paused)
+        with_room("pause and resume", "pause --seconds 2", "--agora", paused)
             .sees(|sdk, form| unless_absent(sdk, &paused(sdk, form)))
             .why(NO_PAUSE),
-        with_room("a pause held too long", "hold --seconds 0.4", ROOM_TOKEN, held)
+        with_room("a pause held too long", "hold --seconds 2", ROOM_TOKEN, held)
             .in_setup(Setup::PauseTimeout)
             .sees(|sdk, form| unless_absent(sdk, &held(sdk, form)))
             .why(NO_PAUSE),

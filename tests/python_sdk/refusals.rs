@@ -81,7 +81,7 @@ pub fn features() -> Vec<Feature> {
             .why(AT_UPGRADE_AND_CLOSE),
         Feature::new(
             "a session token that has expired (4010)",
-            "start --token-ttl 2 --wait-before-start 2.1",
+            "start --token-ttl 5 --wait-before-start 5.1",
             "",
         )
         .under(FORMS)
