@@ -23,9 +23,6 @@ pub(super) struct Args {
     /// Capabilities of the confirm message, comma-separated; empty for none.
     #[arg(long, value_delimiter = ',', default_value = "playback_state,playback_control")]
     capabilities: Vec<String>,
-    /// Close a connection with 4010 when its token expires.
-    #[arg(long)]
-    token_expiry_closes: bool,
     #[command(flatten)]
     limits: LimitArgs,
     #[command(flatten)]
@@ -38,7 +35,7 @@ pub(super) struct Args {
     seed: Option<u64>,
 }
 
-/// The service's own limits, all off unless given.
+/// The service's own limits, off unless given.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Limits of the service")]
 struct LimitArgs {
@@ -54,6 +51,9 @@ struct LimitArgs {
     /// Seconds after the confirm at which a session ends with 4002.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     max_duration: Option<Duration>,
+    /// Seconds for which a request may be paused; then it ends INTERRUPTED.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    pause_timeout: Duration,
 }
 
 /// What is not known of the service.
@@ -66,12 +66,21 @@ struct UnknownArgs {
     /// How a refused session token (4010) arrives.
     #[arg(long, value_enum, default_value_t, value_name = "FORM")]
     auth_arrives: Arrival,
+    /// Close a connection with 4010 when its token expires.
+    #[arg(long)]
+    token_expiry_closes: bool,
     /// Send a ServerError before a close frame that ends a session.
     #[arg(long)]
     error_before_close: bool,
     /// Send no empty control frames in egress mode.
     #[arg(long)]
     no_egress_frames: bool,
+    /// Say `end=true` once for a request in egress mode, not twice.
+    #[arg(long)]
+    egress_single_end: bool,
+    /// In egress mode a new request ends those that play, as preempted.
+    #[arg(long)]
+    egress_preempts: bool,
     /// Send `status` in the body of a refused token call as a string.
     #[arg(long)]
     token_status_text: bool,
@@ -95,6 +104,7 @@ impl UnknownArgs {
             auth_arrives: self.auth_arrives,
             error_before_close: self.error_before_close,
             egress_frames: !self.no_egress_frames,
+            egress_preempts: self.egress_preempts,
             token_status_text: self.token_status_text,
         }
     }
@@ -134,7 +144,9 @@ fn simulate(args: Args) -> Result<(), String> {
         workers: usize::from(args.workers),
         frame_bytes: usize::try_from(args.frame_bytes).unwrap_or(usize::MAX),
         capabilities: args.capabilities.into_iter().filter(|name| !name.is_empty()).collect(),
-        token_expiry_closes: args.token_expiry_closes,
+        token_expiry_closes: args.unknowns.token_expiry_closes,
+        egress_double_end: !args.unknowns.egress_single_end,
+        pause_timeout: args.limits.pause_timeout,
         limits: args.limits.limits(),
         unknowns: args.unknowns.unknowns(),
         seed: args.seed.or(plan.seed),

@@ -55,6 +55,9 @@ pub struct Unknowns {
     pub error_before_close: bool,
     /// Whether empty control frames come in egress mode. Without them only playback states tell of a request.
     pub egress_frames: bool,
+    /// Whether in egress mode a new request ends those that play: INTERRUPTED, "preempted". The reason is known,
+    /// but not when the service gives it. Otherwise requests play side by side.
+    pub egress_preempts: bool,
     /// Whether `errors[].status` of a refused token call is a string rather than a number.
     pub token_status_text: bool,
 }
@@ -66,6 +69,7 @@ impl Default for Unknowns {
             auth_arrives: Arrival::Http,
             error_before_close: false,
             egress_frames: true,
+            egress_preempts: false,
             token_status_text: false,
         }
     }

@@ -28,6 +28,7 @@ use tokio_util::codec::{Encoder as _, FramedRead};
 
 use super::{
     conversation::{Conversation, Output},
+    fault_check::MAX_REASON_BYTES,
     faults::{Effect, Point, Who},
     handshake::{self, INVALID_ARGUMENT, Refusal},
     hub::{Hub, LiveGuard},
@@ -395,8 +396,10 @@ impl Connection {
 
     /// Sends a close frame and waits for the client's, as the protocol's closing handshake goes.
     async fn close(&mut self, code: u16, reason: &str) -> Flow {
+        // A text of the client's may be in it, of any length.
+        let reason = &reason[..reason.floor_char_boundary(MAX_REASON_BYTES)];
         self.note(Happening::CloseSent { code, reason: reason.into() });
-        let description = (!reason.is_empty()).then(|| reason.chars().take(100).collect());
+        let description = (!reason.is_empty()).then(|| reason.to_owned());
         self.send_raw(Message::Close(Some(CloseReason { code: CloseCode::from(code), description })))?;
         self.write_out().await;
         self.live.end();

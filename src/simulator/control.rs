@@ -72,6 +72,7 @@ struct Target {
     avatar_id: Option<String>,
     api_key: Option<String>,
     app_id: Option<String>,
+    region: Option<String>,
     #[serde(default = "all")]
     share: f64,
     #[serde(default)]
@@ -83,11 +84,11 @@ const fn all() -> f64 {
 }
 
 async fn drop_connections(hub: web::Data<Arc<Hub>>, body: web::Bytes) -> HttpResponse {
-    let Target { avatar_id, api_key, app_id, share, reset } = match parse(&body) {
+    let Target { avatar_id, api_key, app_id, region, share, reset } = match parse(&body) {
         Ok(target) => target,
         Err(error) => return bad_request(error),
     };
-    let filter = Filter { avatar_id, api_key, app_id };
+    let filter = Filter { avatar_id, api_key, app_id, region };
     let dropped = hub.strike_now(&filter, share, &Effect::Drop { reset });
     HttpResponse::Ok().json(json!({"dropped": dropped}))
 }

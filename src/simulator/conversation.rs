@@ -142,8 +142,9 @@ impl Conversation {
             let error = self.error(&req_id, INVALID_ARGUMENT, &why);
             return vec![Output::Violation(why), send(error)];
         }
-        let at = known.unwrap_or(self.open.len());
+        let mut outputs = Vec::new();
         if first {
+            outputs.extend(self.preempt());
             self.latest = Some(req_id.clone());
             self.open.push(Request {
                 id: req_id.clone(),
@@ -152,7 +153,8 @@ impl Conversation {
                 paused_since: None,
             });
         }
-        let mut outputs = vec![Output::Audio { req_id: req_id.clone(), first, bytes: audio.len() }];
+        let at = known.unwrap_or(self.open.len() - 1);
+        outputs.push(Output::Audio { req_id: req_id.clone(), first, bytes: audio.len() });
         let request = &mut self.open[at];
         if request.meter.feed(&audio).is_err() {
             outputs.push(Output::Violation(format!("the audio of request {req_id} is no Ogg stream")));
@@ -160,6 +162,16 @@ impl Conversation {
         let (units, per_frame) = request.meter.units();
         request.schedule.audio(units, per_frame, end, now);
         outputs
+    }
+
+    /// Ends what plays, since a new request begins, where the service is to do so.
+    fn preempt(&mut self) -> Vec<Output> {
+        if self.session.egress == Egress::None || !self.settings.unknowns.egress_preempts {
+            return Vec::new();
+        }
+        let playing: Vec<_> = self.open.iter().map(|request| request.id.clone()).collect();
+        let end = |id: &String| self.finish(id, RequestState::Interrupted, "preempted");
+        playing.iter().flat_map(end).collect()
     }
 
     /// Why a chunk is not taken.
@@ -246,7 +258,7 @@ impl Conversation {
 
     fn pause(&mut self, req_id: &str, now: Duration) -> Vec<Output> {
         if !self.playback_control {
-            return Vec::new();
+            return self.control_left_alone(req_id);
         }
         let Some(request) = self.open.iter_mut().find(|request| request.id == req_id) else {
             return self.control_answer_after_end(req_id);
@@ -259,7 +271,7 @@ impl Conversation {
 
     fn resume(&mut self, req_id: &str, now: Duration) -> Vec<Output> {
         if !self.playback_control {
-            return Vec::new();
+            return self.control_left_alone(req_id);
         }
         let Some(request) = self.open.iter_mut().find(|request| request.id == req_id) else {
             return self.control_answer_after_end(req_id);
@@ -269,6 +281,18 @@ impl Conversation {
         }
         let played = request.schedule.played();
         vec![send(self.playback(req_id, State::Playing, played, "explicit"))]
+    }
+
+    /// A server without playback control changes nothing, and tells the state where it tells states (so the
+    /// newer client documents it).
+    fn control_left_alone(&self, req_id: &str) -> Vec<Output> {
+        match self.open.iter().find(|request| request.id == req_id) {
+            _ if !self.playback_state => Vec::new(),
+            Some(request) => {
+                vec![send(self.playback(req_id, State::Playing, request.schedule.played(), ""))]
+            }
+            None => self.control_answer_after_end(req_id),
+        }
     }
 
     /// Each pause and resume has exactly one answer: for an ended request, how it ended.

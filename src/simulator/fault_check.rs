@@ -35,7 +35,7 @@ const MAX_AFTER_SECONDS: f64 = 31_536_000.0;
 const MAX_OUTAGE_MS: u64 = 24 * 3600 * 1000;
 
 /// A control frame holds 125 bytes, two of them the code.
-const MAX_REASON_BYTES: usize = 123;
+pub(super) const MAX_REASON_BYTES: usize = 123;
 
 impl Fault {
     /// Checks what JSON alone does not.

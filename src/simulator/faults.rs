@@ -45,6 +45,11 @@ pub struct Filter {
     /// The app id. Not known yet at the token call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_id: Option<String>,
+    /// The region: what stands before the service's own path, so that one simulator can be several regions.
+    /// A client of the region `eu` has the console `http://ADDR/eu` and the ingress
+    /// `ws://ADDR/eu/v2/driveningress`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
 }
 
 /// Who is at a point of the plan; what is not known there is `None`.
@@ -56,6 +61,16 @@ pub struct Who {
     pub api_key: Option<String>,
     /// The app id of the upgrade.
     pub app_id: Option<String>,
+    /// What stands before the service's own path, without its slashes; `None` for nothing.
+    pub region: Option<String>,
+}
+
+impl Who {
+    /// The region in a path, of which `path` is the service's own part.
+    pub(super) fn region_of(whole: &str, path: &str) -> Option<String> {
+        let region = whole.strip_suffix(path)?.trim_matches('/');
+        (!region.is_empty()).then(|| region.to_owned())
+    }
 }
 
 impl Filter {
@@ -67,6 +82,11 @@ impl Filter {
     /// A filter for one API key.
     pub fn api_key(key: impl Into<String>) -> Self {
         Self { api_key: Some(key.into()), ..Self::default() }
+    }
+
+    /// A filter for one region.
+    pub fn region(name: impl Into<String>) -> Self {
+        Self { region: Some(name.into()), ..Self::default() }
     }
 
     /// Whether `who` is meant. What is not known about `who` matches no wanted value.
@@ -82,6 +102,7 @@ impl Filter {
         fits(&self.avatar_id, &who.avatar_id)
             && fits(&self.api_key, &who.api_key)
             && fits(&self.app_id, &who.app_id)
+            && fits(&self.region, &who.region)
     }
 }
 
@@ -296,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_star_matches_any_rest_and_the_unknown_matches_nothing() {
-        let who = Who { avatar_id: Some("clip-7".into()), api_key: None, app_id: Some("app".into()) };
+        let who = Who { avatar_id: Some("clip-7".into()), app_id: Some("app".into()), ..Who::default() };
         assert!(Filter::default().matches(&who));
         assert!(Filter::avatar("clip-*").matches(&who));
         assert!(Filter::avatar("clip-7").matches(&who));

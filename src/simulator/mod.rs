@@ -42,7 +42,7 @@
 //!   frame, 1007 for undecodable protobuf. An idle session ends with 1008 too; the reason tells why.
 //! - ClientInterrupt stops the request's frames and is answered by one final frame: `end=true`, no
 //!   animation. A request that has ended, or that was never begun, gets no answer.
-//! - Requests play side by side; in egress mode too.
+//! - Requests play side by side; in egress mode too, unless [`Unknowns::egress_preempts`].
 
 mod accounts;
 mod audio;

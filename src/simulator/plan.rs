@@ -143,7 +143,7 @@ mod tests {
     use crate::simulator::faults::Filter;
 
     fn who(avatar: &str) -> Who {
-        Who { avatar_id: Some(avatar.into()), api_key: Some("k".into()), app_id: Some("a".into()) }
+        Who { avatar_id: Some(avatar.into()), api_key: Some("k".into()), ..Who::default() }
     }
 
     fn certain() -> impl FnMut(u64) -> f64 {

@@ -23,21 +23,25 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// More than a client should take in for a token.
 const HUGE_BODY: usize = 8 * 1024 * 1024;
 
-/// Registers the endpoint: the current path, the older one, and the older one below any base.
+/// The current path, the older one, and what older SDKs append where their base is another.
+const PATHS: [&str; 3] = ["/v1/auth/session-token", "/v1/console/session-tokens", "/session-tokens"];
+
+/// Registers the endpoint, below a region too.
 pub(super) fn configure(app: &mut web::ServiceConfig) {
-    let handler = || web::post().to(create);
-    app.app_data(web::PayloadConfig::new(MAX_BODY_BYTES))
-        .route("/v1/auth/session-token", handler())
-        .route("/v1/console/session-tokens", handler())
-        .route("/session-tokens", handler())
-        .route("/{base:.*}/session-tokens", handler());
+    app.app_data(web::PayloadConfig::new(MAX_BODY_BYTES));
+    for path in PATHS {
+        app.route(path, web::post().to(create));
+        app.route(&format!("/{{region:.*}}{path}"), web::post().to(create));
+    }
 }
 
 async fn create(hub: web::Data<Arc<Hub>>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
     let now = hub.now();
     hub.record(|recorder| recorder.token_calls.count(now));
     let api_key = request.headers().get("x-api-key").and_then(|key| key.to_str().ok()).unwrap_or_default();
-    let who = Who { api_key: Some(api_key.into()), ..Who::default() };
+    let path = PATHS.iter().find(|path| request.path().ends_with(**path));
+    let region = path.and_then(|path| Who::region_of(request.path(), path));
+    let who = Who { api_key: Some(api_key.into()), region, ..Who::default() };
     match hub.strike(Point::Token, &who) {
         None => {}
         Some(Effect::Delay { ms }) => tokio::time::sleep(Duration::from_millis(ms)).await,

@@ -125,7 +125,12 @@ pub(super) async fn serve(hub: Arc<Hub>, request: Request, framed: Framed<Io, h1
         Ok(token) | Err((_, Some(token))) => Some(token.api_key.clone()),
         Err((_, None)) => None,
     };
-    let who = Who { avatar_id: Some(asked.avatar_id.clone()), api_key, app_id: Some(asked.app_id.clone()) };
+    let who = Who {
+        avatar_id: Some(asked.avatar_id.clone()),
+        api_key,
+        app_id: Some(asked.app_id.clone()),
+        region: Who::region_of(request.path(), PATH),
+    };
     let mut key = request.headers().get("sec-websocket-key").map(|key| key.as_bytes().to_vec());
     let mut trickle = None;
     match hub.strike(Point::Upgrade, &who) {

@@ -134,6 +134,11 @@ impl World {
         Self::with(extra, Pace::Fast, Turn::Alone { _held: MACHINE.write().await }).await
     }
 
+    /// As [`World::alone`], in real time.
+    pub(crate) async fn alone_in_real_time(extra: &str) -> Self {
+        Self::with(extra, Pace::Realtime, Turn::Alone { _held: MACHINE.write().await }).await
+    }
+
     async fn with(extra: &str, pace: Pace, turn: Turn) -> Self {
         // awc's default connector needs a crypto provider, TLS or not.
         upstream::install_crypto();

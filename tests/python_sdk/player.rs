@@ -1,96 +1,126 @@
-//! Plays scenarios with a client.
+//! One Python process for each client, which plays all scenarios of a run side by side.
 
 use std::{
-    io::{Read as _, Seek as _},
-    process::{Command, Stdio},
-    sync::OnceLock,
-    time::{Duration, Instant},
+    collections::HashMap,
+    io::{BufRead as _, BufReader, Write as _},
+    process::{ChildStdin, Command, Stdio},
+    sync::{
+        Mutex, OnceLock,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
+    time::Duration,
 };
 
-use greenroom::simulator::{Effect, Fault, Pace, Point, Simulator, SimulatorConfig, spawn_thread};
-use serde_json::Value;
+use greenroom::simulator::Simulator;
+use serde_json::{Value, json};
 
-/// Above the scenarios' own deadlines, so that theirs speak first.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// Above the scenarios' own deadlines, so that theirs speak first, and for a queue of them.
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A client, at the version whose behaviour is asserted.
-pub struct Sdk {
-    pub name: &'static str,
-    version: &'static str,
-    /// Where it expects the token endpoint below the console's URL.
-    console_path: &'static str,
-    python: OnceLock<String>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sdk {
+    /// 0.2.2, the current one.
+    Spatialreal,
+    /// 0.1.7, the older one.
+    Avatarkit,
 }
 
-pub static SPATIALREAL: Sdk =
-    Sdk { name: "spatialreal", version: "0.2.2", console_path: "", python: OnceLock::new() };
-pub static AVATARKIT: Sdk =
-    Sdk { name: "avatarkit", version: "0.1.7", console_path: "/v1/console", python: OnceLock::new() };
+pub const BOTH: [Sdk; 2] = [Sdk::Spatialreal, Sdk::Avatarkit];
 
 impl Sdk {
-    fn python(&self) -> &str {
-        self.python.get_or_init(|| {
-            let venv = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/venv");
-            let output =
-                Command::new(venv).args([self.name, self.version]).stderr(Stdio::inherit()).output().unwrap();
-            assert!(output.status.success(), "{venv} failed; it says why above");
-            String::from_utf8(output.stdout).unwrap().trim().to_owned()
-        })
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Spatialreal => "spatialreal",
+            Self::Avatarkit => "avatarkit",
+        }
     }
 
-    /// Plays a scenario and gives what the client saw.
-    pub fn play(&self, simulator: &Simulator, scenario: &str, flags: &[&str]) -> Value {
-        let mut stdout = tempfile::tempfile().unwrap();
-        let console = format!("{}{}", simulator.console_url(), self.console_path);
-        let mut child = Command::new(self.python())
+    const fn version(self) -> &'static str {
+        match self {
+            Self::Spatialreal => "0.2.2",
+            Self::Avatarkit => "0.1.7",
+        }
+    }
+
+    fn process(self) -> &'static Process {
+        static SPATIALREAL: OnceLock<Process> = OnceLock::new();
+        static AVATARKIT: OnceLock<Process> = OnceLock::new();
+        let process = match self {
+            Self::Spatialreal => &SPATIALREAL,
+            Self::Avatarkit => &AVATARKIT,
+        };
+        process.get_or_init(|| Process::start(self))
+    }
+
+    /// Begins a scenario, behind the URLs of a simulator unless `args` say others.
+    pub fn play(self, simulator: &Simulator, args: &[String]) -> Playing {
+        let (console, ingress) = (simulator.console_url(), simulator.ingress_url());
+        let urls = ["--console".into(), console, "--ingress".into(), ingress];
+        // The last of two wins.
+        let answer = self.process().ask(&[&urls, args].concat());
+        Playing { answer, what: format!("{} {args:?}", self.name()) }
+    }
+}
+
+/// A scenario under way.
+pub struct Playing {
+    answer: Receiver<Value>,
+    what: String,
+}
+
+impl Playing {
+    /// What the client saw.
+    pub fn seen(self) -> Value {
+        self.answer.recv_timeout(DEADLINE).unwrap_or_else(|error| panic!("{}: {error}", self.what))
+    }
+}
+
+/// It ends with its input, and that with the run.
+struct Process {
+    asked: Mutex<(ChildStdin, u64)>,
+    waiting: Mutex<HashMap<u64, Sender<Value>>>,
+}
+
+impl Process {
+    fn start(sdk: Sdk) -> Self {
+        let venv = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/venv");
+        let made =
+            Command::new(venv).args([sdk.name(), sdk.version()]).stderr(Stdio::inherit()).output().unwrap();
+        assert!(made.status.success(), "{venv} failed; it says why above");
+        let mut child = Command::new(String::from_utf8(made.stdout).unwrap().trim())
+            // The older client warns of an option that it takes, which is the feature's point.
+            .args(["-W", "ignore::FutureWarning"])
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/client.py"))
-            .args([self.name, scenario])
-            .args(["--console", &console, "--ingress", &simulator.ingress_url()])
-            .args(flags)
-            .stdout(stdout.try_clone().unwrap())
+            .arg(sdk.name())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let begun = Instant::now();
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break status;
+        let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines() {
+                let answer: Value = serde_json::from_str(&line.unwrap()).unwrap();
+                let waiting = &sdk.process().waiting;
+                let sender = waiting.lock().unwrap().remove(&answer["id"].as_u64().unwrap()).unwrap();
+                // Whoever asked may have failed meanwhile.
+                let _ = sender.send(answer["seen"].clone());
             }
-            if begun.elapsed() > DEADLINE {
-                child.kill().unwrap();
-                child.wait().unwrap();
-                panic!("{} {scenario} {flags:?} hangs", self.name);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        assert!(status.success(), "{} {scenario} {flags:?}: {status}", self.name);
-        let mut text = String::new();
-        stdout.rewind().unwrap();
-        stdout.read_to_string(&mut text).unwrap();
-        serde_json::from_str(&text).unwrap()
+            // Without its answers those who wait fail at once.
+            sdk.process().waiting.lock().unwrap().clear();
+            child.wait().unwrap();
+        });
+        Self { asked: Mutex::new((stdin, 0)), waiting: Mutex::default() }
     }
-}
 
-pub fn simulator(pace: Pace) -> Simulator {
-    with(|config| config.pace = pace)
-}
-
-pub fn with(change: impl FnOnce(&mut SimulatorConfig)) -> Simulator {
-    let mut config = SimulatorConfig { pace: Pace::Fast, ..SimulatorConfig::default() };
-    change(&mut config);
-    spawn_thread(config).unwrap()
-}
-
-/// The only fault from here on.
-pub fn fault(simulator: &Simulator, at: Point, effect: Effect) {
-    simulator.clear_faults();
-    simulator.add_fault(Fault::new(at, effect)).unwrap();
-}
-
-/// The named fields of an error.
-pub fn pick(error: &Value, names: &[&str]) -> Value {
-    names
-        .iter()
-        .map(|name| ((*name).to_owned(), error[name].clone()))
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+    fn ask(&self, args: &[String]) -> Receiver<Value> {
+        let (sender, receiver) = channel();
+        let mut asked = self.asked.lock().unwrap();
+        asked.1 += 1;
+        let id = asked.1;
+        self.waiting.lock().unwrap().insert(id, sender);
+        writeln!(asked.0, "{}", json!({"id": id, "args": args})).unwrap();
+        receiver
+    }
 }

@@ -9,7 +9,9 @@ use greenroom::{
 use serde_json::json;
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 
-use crate::client::{Answer, Client, QUIET, Seen, ask_token, fast, send_request, until, with};
+use crate::client::{
+    Answer, Client, QUIET, Seen, ask_token, control, fast, send_request, token, until, with,
+};
 
 fn add(simulator: &Simulator, at: Point, effect: Effect) {
     simulator.add_fault(Fault::new(at, effect)).unwrap();
@@ -130,6 +132,42 @@ async fn a_fault_strikes_only_whom_it_names() {
     assert!(Client::open(&simulator, "b").await.is_err());
     simulator.add_fault(Fault::new(Point::Upgrade, Effect::http(402)).only(Filter::api_key("key"))).unwrap();
     assert!(Client::open(&simulator, "a").await.is_err(), "the token remembers its key");
+}
+
+#[tokio::test]
+async fn a_region_is_what_stands_before_the_services_path() {
+    let simulator = fast().await;
+    for at in [Point::Token, Point::Upgrade] {
+        simulator.add_fault(Fault::new(at, Effect::http(503)).only(Filter::region("eu"))).unwrap();
+    }
+    for path in ["/v1/auth/session-token", "/v1/console/session-tokens", "/session-tokens"] {
+        for (region, status) in [("", 200), ("/us", 200), ("/eu", 503)] {
+            let answer = ask_token(&simulator, &format!("{region}{path}"), "key").await.unwrap();
+            assert_eq!(answer.status, status, "{region}{path}");
+        }
+    }
+    let upgrade = async |region: &str| {
+        let token = token(&simulator, "key").await;
+        let path = format!("{region}/v2/driveningress/websocket?id=a{}", region.trim_start_matches('/'));
+        Client::upgrade(simulator.addr(), &path, &[("X-App-ID", "app"), ("X-Session-Key", &token)]).await
+    };
+    let (Ok(_here), Ok(mut us)) = (upgrade("").await, upgrade("/us").await) else { panic!("refused") };
+    assert_eq!(upgrade("/eu").await.map(|_| ()).unwrap_err().unwrap().status, 503);
+    let dropped = control(&simulator, "POST /_sim/drop", json!({"region": "us"})).await;
+    assert_eq!(dropped.json(), json!({"dropped": 1}));
+    assert_eq!(us.next().await, Seen::End);
+}
+
+#[tokio::test]
+async fn a_reason_is_sent_whole_up_to_what_a_frame_holds() {
+    let simulator = fast().await;
+    let reason = format!("{}.", "ä".repeat(61));
+    assert_eq!(reason.len(), 123);
+    add(&simulator, Point::Handshake, Effect::close(4400, reason.clone()));
+    let mut client = configured(&simulator).await;
+    assert_eq!(client.next().await, Seen::Close(Some((4400, reason.clone()))));
+    let longer = Fault::new(Point::Handshake, Effect::close(4400, format!("{reason}.")));
+    assert!(simulator.add_fault(longer).is_err());
 }
 
 #[tokio::test]

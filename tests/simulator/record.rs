@@ -90,6 +90,8 @@ async fn refusals_errors_drops_and_departures_are_recorded() {
 #[tokio::test]
 async fn the_record_is_asked_by_avatar_and_time() {
     let simulator = fast().await;
+    // Not before the simulator's own clock.
+    let began = std::time::Instant::now();
     let _a = Client::session(&simulator, "a-1").await;
     let _b = Client::session(&simulator, "b-1").await;
     token(&simulator, "key").await;
@@ -104,6 +106,22 @@ async fn the_record_is_asked_by_avatar_and_time() {
     assert_eq!(of_a.pointer("/0/event"), Some(&json!("upgrade_granted")));
     assert_eq!(of_a.as_array().unwrap().len(), 2);
     assert_eq!(get("?since=999999999").await, json!([]));
+    // Events of one millisecond belong together: a later one tells what was before.
+    let last = all.as_array().unwrap().last().unwrap()["until_ms"].as_u64().unwrap();
+    while u64::try_from(began.elapsed().as_millis()).unwrap() <= last + 1 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let _c = Client::session(&simulator, "c-1").await;
+    let later = get(&format!("?since={}", last + 1)).await;
+    let events = ["token_given", "upgrade_granted", "confirmed"];
+    let told: Vec<_> =
+        later.as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap()).collect();
+    assert_eq!(told, events);
+    assert_eq!(
+        get(&format!("?since={}", last + 1)).await,
+        get(&format!("?avatar_id=&since={}", last + 1)).await
+    );
+    assert_eq!(get(&format!("?avatar_id=a-1&since={}", last + 1)).await, json!([]));
     let wrong = control(&simulator, "GET /_sim/record?since=soon", Value::Null).await;
     assert!(wrong.status == 400 && !wrong.message().is_empty(), "{wrong:?}");
 }

@@ -128,7 +128,12 @@ pub(super) async fn play(cast: Rc<Cast>) {
     for family in SCRIPT.into_iter().cycle() {
         sleep(EVERY).await;
         let Some(victim) = cast.victim() else { continue };
-        cast.told(victim, family.story());
+        // An outage is everybody's.
+        if matches!(family, Family::Outage) {
+            cast.stage.tell(Event::Struck(family.story().to_owned()));
+        } else {
+            cast.told(victim, family.story());
+        }
         cast.strike(family, victim).await;
         if matches!(family, Family::Billing | Family::MissingAvatar | Family::Concurrency) {
             actix_rt::spawn(mend(Rc::clone(&cast), Arc::clone(victim)));
@@ -162,6 +167,7 @@ pub(super) async fn obey(cast: Rc<Cast>, mut keys: Keys) -> io::Result<()> {
             }
             Key::Park => cast.park().await,
             Key::Unpark => cast.unpark().await,
+            Key::Commands => cast.stage.tell(Event::Turned),
             Key::End => return Ok(()),
         }
     }

@@ -23,6 +23,8 @@ pub(in crate::cli::demo) enum Key {
     Park,
     /// Unpark everything.
     Unpark,
+    /// Show the commands to paste, or what was there before.
+    Commands,
     /// End the demo.
     End,
 }
@@ -45,6 +47,7 @@ impl Key {
             'o' => Some(Self::Outage),
             'p' => Some(Self::Park),
             'u' => Some(Self::Unpark),
+            'c' => Some(Self::Commands),
             'q' => Some(Self::End),
             _ => None,
         }
@@ -106,7 +109,8 @@ mod tests {
         assert_eq!(press('d', KeyModifiers::NONE), Some(Key::Drop));
         assert_eq!(press('U', KeyModifiers::SHIFT), Some(Key::Unpark));
         assert_eq!(press('c', KeyModifiers::CONTROL), Some(Key::End));
-        assert_eq!(press('c', KeyModifiers::NONE), None);
+        assert_eq!(press('c', KeyModifiers::NONE), Some(Key::Commands));
+        assert_eq!(press('x', KeyModifiers::NONE), None);
         assert_eq!(press('d', KeyModifiers::CONTROL), None);
         assert_eq!(Key::of(&Event::Resize(80, 24)), None);
     }

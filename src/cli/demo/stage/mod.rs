@@ -30,6 +30,8 @@ pub(super) enum Event {
     Mended(String),
     /// Something of the demo itself does not work.
     Trouble(String),
+    /// The commands are to be shown, or put away again.
+    Turned,
     /// The figures.
     Figures(Reading),
 }
@@ -107,6 +109,8 @@ fn show_plain(event: Event) -> io::Result<()> {
             output::complain(&text);
             Ok(())
         }
+        // Lines stay where they are.
+        Event::Turned => Ok(()),
         Event::Figures(reading) => say(&reading.line()),
     }
 }

@@ -1,6 +1,9 @@
 //! The table: what is known, and how it is laid out in 80 columns and 24 lines or more.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    iter,
+};
 
 use ratatui::{
     Frame,
@@ -26,12 +29,13 @@ const NEWS_INDENT: usize = 10;
 /// The states and a frame around them.
 const FIGURES_HEIGHT: u16 = StateName::ALL.len() as u16 + 2;
 
-const KEYS: [(&str, &str); 6] = [
-    ("d", "drop one"),
+const KEYS: [(&str, &str); 7] = [
+    ("d", "drop"),
     ("b", "billing"),
-    ("o", "outage 3 s"),
-    ("p", "park one"),
-    ("u", "unpark all"),
+    ("o", "outage"),
+    ("p", "park"),
+    ("u", "unpark"),
+    ("c", "curl"),
     ("q", "end"),
 ];
 
@@ -50,6 +54,8 @@ pub(in crate::cli::demo) struct Scene {
     reading: Reading,
     /// The latest first, with seconds since the demo began.
     news: VecDeque<(u64, Kind, String)>,
+    /// Whether all places and commands stand where the errors and the news are, where there is no room for both.
+    commands_shown: bool,
 }
 
 impl Scene {
@@ -61,6 +67,7 @@ impl Scene {
             Event::Struck(text) => self.remember(Kind::Struck, text),
             Event::Mended(text) => self.remember(Kind::Mended, text),
             Event::Trouble(text) => self.remember(Kind::Trouble, text),
+            Event::Turned => self.commands_shown = !self.commands_shown,
         }
     }
 
@@ -78,7 +85,7 @@ impl Scene {
         } else {
             (vec![self.addresses(usize::from(area.width))], Vec::new())
         };
-        let commands_height = if is_roomy { commands.len() as u16 + 2 } else { 0 };
+        let commands_height = if is_roomy { commands.len() as u16 + 1 } else { 0 };
         let [title, figures, news, place_lines, command_lines, keys] = Layout::vertical([
             Constraint::Length(1),
             Constraint::Length(FIGURES_HEIGHT),
@@ -90,13 +97,22 @@ impl Scene {
         .areas(area);
         frame.render_widget(self.title(title.width), title);
         self.draw_figures(frame, figures);
-        let [errors, faults] =
-            Layout::horizontal([Constraint::Length(ERRORS_WIDTH), Constraint::Min(20)]).areas(news);
-        frame.render_widget(boxed("errors by code", self.errors(errors)), errors);
-        frame.render_widget(boxed("what happens, latest first", self.news(faults.width)), faults);
+        if self.commands_shown && !is_roomy {
+            frame.render_widget(Paragraph::new(self.page(usize::from(news.width))), news);
+        } else {
+            let [errors, faults] =
+                Layout::horizontal([Constraint::Length(ERRORS_WIDTH), Constraint::Min(20)]).areas(news);
+            frame.render_widget(boxed("errors by code", self.errors(errors)), errors);
+            frame.render_widget(boxed("what happens, latest first", self.news(faults)), faults);
+        }
         frame.render_widget(Paragraph::new(places), place_lines);
         if is_roomy {
-            frame.render_widget(boxed("try, in another terminal", commands), command_lines);
+            // Without a box, whose sides would be copied with them.
+            let title = Line::styled(" try, in another terminal:", dim());
+            frame.render_widget(
+                Paragraph::new(Vec::from_iter(iter::once(title).chain(commands))),
+                command_lines,
+            );
         }
         frame.render_widget(key_line(), keys);
     }
@@ -179,8 +195,10 @@ impl Scene {
         lines
     }
 
-    fn news(&self, width: u16) -> Vec<Line<'static>> {
-        let room = usize::from(width).saturating_sub(2 + NEWS_INDENT);
+    /// As many as fit whole.
+    fn news(&self, area: Rect) -> Vec<Line<'static>> {
+        let room = usize::from(area.width).saturating_sub(2 + NEWS_INDENT);
+        let height = usize::from(area.height.saturating_sub(2));
         let mut lines = Vec::new();
         for (at, kind, text) in &self.news {
             let (sign, colour) = match kind {
@@ -192,7 +210,11 @@ impl Scene {
                 Span::styled(format!("{at:>5} s "), dim()),
                 Span::styled(format!("{sign} "), Style::new().fg(colour).add_modifier(Modifier::BOLD)),
             ];
-            for part in wrap(text, room) {
+            let parts = wrap(text, room);
+            if lines.len() + parts.len() > height && !lines.is_empty() {
+                break;
+            }
+            for part in parts {
                 before.push(Span::raw(part));
                 lines.push(Line::from(before));
                 before = vec![Span::raw(" ".repeat(NEWS_INDENT))];
@@ -217,6 +239,18 @@ impl Scene {
             }
         }
         Line::styled(line, dim())
+    }
+
+    /// The commands without a frame, to be copied: what is longer than a line goes on behind a backslash.
+    fn page(&self, width: usize) -> Vec<Line<'static>> {
+        let mut lines = vec![Line::styled("try, in another terminal (c goes back):", dim())];
+        for command in &self.introduction.commands {
+            let mut parts = wrap(command, width.saturating_sub(2)).into_iter().peekable();
+            while let Some(part) = parts.next() {
+                lines.push(Line::raw(if parts.peek().is_some() { format!("{part} \\") } else { part }));
+            }
+        }
+        lines
     }
 
     fn commands(&self) -> Vec<Line<'static>> {
@@ -331,6 +365,23 @@ mod tests {
             &lines,
             &["! avatar-1000 (globex): the account", "credits left (4001):", "press u", "+ globex"],
         );
+    }
+
+    #[test]
+    fn the_commands_can_be_had_in_a_small_terminal_and_pasted() {
+        let mut scene = full();
+        let curl = "curl -s 'http://127.0.0.1:18080/v1/sessions?state=running&limit=2' -H 'Authorization: Bearer key'";
+        let commands = vec![curl.to_owned(), "curl -s http://127.0.0.1:18081/metrics".to_owned()];
+        scene.take(Event::Introduced(Introduction { commands, ..Introduction::default() }));
+        scene.take(Event::Turned);
+        let lines = drawn(&scene, 80, 24);
+        shows(&lines, &["try, in another terminal", "1234567890 │", " c  curl", " q  end"]);
+        let first = lines.iter().position(|line| line.starts_with("curl")).unwrap();
+        // What a shell makes of it.
+        let pasted: Vec<_> = lines[first..].iter().map(|line| line.trim_end()).collect();
+        assert!(pasted.join("\n").replace("\\\n", "").starts_with(&format!("{curl}\n")), "{pasted:?}");
+        scene.take(Event::Turned);
+        shows(&drawn(&scene, 80, 24), &["errors by code", "what happens"]);
     }
 
     #[test]
