@@ -147,7 +147,7 @@ fn alert(code: ErrorCode) -> Alert {
             "Greenroom has stopped trying where a person must mend something first; tell the tenant."
         }
         Kind::Idle => {
-            "Nothing is lost and nothing is billed: the next audio wakes a session. Do its backends still send?"
+            "Nothing is lost and nothing is billed: the next audio wakes a session. Ask whether its backends still send."
         }
         Kind::Strange => {
             "Greenroom restarts at most 3 times in a row, then the session is failed; report it."

@@ -147,7 +147,7 @@ fn target_missing(job: &str) -> Alert {
         group: OWN,
         severity: Severity::Critical,
         cause: Cause::Greenroom,
-        expr: format!("up{{job=\"{job}\"}} == 0\nor\nabsent(up{{job=\"{job}\"}})"),
+        expr: format!("up{{job={job:?}}} == 0\nor\nabsent(up{{job={job:?}}})"),
         hold: "2m",
         summary: "Greenroom {{ $labels.instance }} is not seen by Prometheus.".to_owned(),
         description: "Its metrics cannot be read: the process is gone, hangs, or the way to its admin listener is cut. \

@@ -20,9 +20,9 @@ use std::collections::BTreeMap;
     expect(unused_imports, reason = "the tests read the model, the program only its files")
 )]
 pub(crate) use {
-    alerts::{Alert, all as alerts},
+    alerts::{Case, all as alerts},
     dashboards::all as dashboards,
-    records::{Record, all as records},
+    records::all as records,
     time::scaled,
 };
 

@@ -176,7 +176,7 @@ impl Panel {
             }),
             View::Number => json!({
                 "colorMode": if self.thresholds.is_empty() { "none" } else { "background" }, "graphMode": "area",
-                "justifyMode": "auto", "orientation": "auto", "textMode": "auto", "wideLayout": true,
+                "justifyMode": "auto", "orientation": "auto", "textMode": "auto",
                 "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": false},
             }),
             View::States => json!({
@@ -224,7 +224,7 @@ impl Variable {
         match self {
             Self::Labels(name, query) => json!({
                 "name": name, "label": name, "type": "query", "datasource": source(),
-                "query": {"query": query, "refId": "variable"}, "definition": query,
+                "query": {"query": query, "refId": "variable"},
                 "refresh": 2, "sort": 1, "multi": true, "includeAll": true, "allValue": ".*",
                 "current": {"selected": true, "text": ["All"], "value": ["$__all"]}, "options": [],
             }),

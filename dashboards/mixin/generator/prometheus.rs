@@ -110,7 +110,7 @@ pub(crate) fn files(settings: &Settings) -> BTreeMap<String, String> {
 }
 
 fn configuration(settings: &Settings) -> String {
-    format!("{NOTICE}{}", CONFIGURATION.replace("JOB", &settings.job))
+    format!("{NOTICE}{}", CONFIGURATION.replace("JOB", &format!("{:?}", settings.job)))
 }
 
 const CONFIGURATION: &str = r#"# To try it, in this folder, beside a Greenroom with its admin listener at 127.0.0.1:8081:
