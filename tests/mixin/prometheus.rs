@@ -1,12 +1,6 @@
 //! A real Prometheus that scrapes a process of this test.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    net::SocketAddr,
-    process::Command,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, fs, net::SocketAddr, process::Command, time::Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -28,7 +22,7 @@ pub(crate) struct Prometheus {
     api: Client,
     /// Ends with its guard.
     _program: Program,
-    started: Instant,
+    since: Instant,
     _folder: TempDir,
 }
 
@@ -65,16 +59,16 @@ impl Prometheus {
         eventually("Prometheus is ready", || {
             api.try_call("GET", "/-/ready", None).ok().filter(|answer| answer.status == 200)
         });
-        Self { api, _program: program, started: Instant::now(), _folder: folder }
+        Self { api, _program: program, since: Instant::now(), _folder: folder }
     }
 
     fn get(&self, path: &str) -> Value {
         self.api.get(path).is(200).json()["data"].clone()
     }
 
-    /// How long it has been running.
-    pub(crate) fn age(&self) -> Duration {
-        self.started.elapsed()
+    /// Looks back no further than this. Prometheus needs seconds to find its targets, which are minutes of the rules.
+    pub(crate) fn begin(&mut self) {
+        self.since = Instant::now();
     }
 
     /// Every alert that is pending or firing now, as `name{labels} state`, with the labels that tell cases apart.
@@ -95,10 +89,11 @@ impl Prometheus {
             .collect()
     }
 
-    /// Every alert that was ever in `state`.
+    /// Every alert that was in `state` since the beginning.
     pub(crate) fn ever(&self, state: &str) -> BTreeSet<String> {
         let found = self.query(&format!(
-            "max by (alertname, tenant, code, upstream) (max_over_time(ALERTS{{alertstate=\"{state}\"}}[10m]))"
+            "max by (alertname, tenant, code, upstream) (max_over_time(ALERTS{{alertstate=\"{state}\"}}[{}ms]))",
+            self.since.elapsed().as_millis()
         ));
         found.iter().map(|series| described(&series["metric"])).collect()
     }
@@ -108,10 +103,10 @@ impl Prometheus {
         found["result"].as_array().unwrap().clone()
     }
 
-    /// Whether an expression had a value other than NaN at any second since the start.
+    /// Whether an expression had a value other than NaN at any second since the beginning.
     pub(crate) fn had_data(&self, expr: &str) -> bool {
-        let now = self.query("time()")[0]["value"][0].as_f64().unwrap();
-        let start = now - self.age().as_secs_f64();
+        let now = self.query("time()")[0].as_f64().unwrap();
+        let start = now - self.since.elapsed().as_secs_f64();
         let found = self.get(&format!(
             "/api/v1/query_range?start={start}&end={now}&step=1&query={}",
             utf8_percent_encode(expr, NON_ALPHANUMERIC)
