@@ -16,7 +16,7 @@ use serde_json::json;
 use super::{
     http::Client,
     prometheus::Prometheus,
-    shown::queries,
+    shown::{queries, runbook_queries},
     world::{ACME_KEY, GLOBEX_KEY, Settings, World, create_avatar, tenant},
 };
 
@@ -199,5 +199,8 @@ fn three_incidents_fire_their_alerts_and_no_others_and_every_panel_shows_somethi
         .map(|query| format!("{}: {}", query.place, query.expr))
         .collect();
     assert!(silent.is_empty(), "without data:\n{}", silent.join("\n"));
+    for query in runbook_queries() {
+        prometheus.query(&query.expr);
+    }
     drop(speakers);
 }

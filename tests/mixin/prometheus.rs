@@ -15,8 +15,8 @@ use super::{
 
 /// How much shorter than in an installation every window and hold is: a minute is a second.
 pub(crate) const SCALE: &str = "60";
-/// 15 s, scaled.
-const SCRAPE: &str = "250ms";
+/// Half a minute, scaled. It is also the deadline of a scrape, on a machine that does other things beside.
+const SCRAPE: &str = "500ms";
 
 pub(crate) struct Prometheus {
     api: Client,

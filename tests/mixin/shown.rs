@@ -39,6 +39,21 @@ pub(crate) fn queries(all: bool) -> Vec<Query> {
     queries
 }
 
+/// Every query that the runbooks tell to ask.
+pub(crate) fn runbook_queries() -> Vec<Query> {
+    let text = fs::read_to_string(folder().join("runbooks.md")).unwrap();
+    let snippets = text.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+    let is_query = |snippet: &&str| {
+        let metric = snippet.contains("greenroom_") && !snippet.contains("curl ");
+        // A selector alone, in a list of what a metric's direction may be, is no query.
+        metric && !snippet.starts_with("direction")
+    };
+    snippets
+        .filter(is_query)
+        .map(|snippet| Query { place: "runbooks".to_owned(), expr: snippet.to_owned() })
+        .collect()
+}
+
 #[test]
 fn panels_do_not_overlap_and_have_a_title_a_unit_and_a_query() {
     for dashboard in dashboards() {

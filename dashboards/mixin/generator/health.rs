@@ -149,7 +149,7 @@ fn target_missing(job: &str) -> Alert {
         cause: Cause::Greenroom,
         expr: format!("up{{job={job:?}}} == 0\nor\nabsent(up{{job={job:?}}})"),
         hold: "2m",
-        summary: "Greenroom {{ $labels.instance }} is not seen by Prometheus.".to_owned(),
+        summary: "Greenroom{{ with $labels.instance }} {{ . }}{{ end }} is not seen by Prometheus.".to_owned(),
         description: "Its metrics cannot be read: the process is gone, hangs, or the way to its admin listener is cut. \
                       All other alerts are blind meanwhile."
             .to_owned(),
@@ -228,7 +228,7 @@ fn outbox(session_bytes: u64) -> Alert {
                 "10m",
                 &[],
             ),
-            case("no session and nothing held", &[running("0x20"), bytes("0x20")], "10m", &[]),
+            case("no session, and a little held", &[running("0x20"), bytes("1000x20")], "10m", &[]),
         ],
     }
 }
