@@ -49,6 +49,9 @@ impl Prometheus {
             // Five minutes, scaled.
             "--query.lookback-delta=5s",
         ]);
+        if let Err(error) = Command::new("prometheus").arg("--version").output() {
+            panic!("prometheus does not start ({error}): install it (Debian: apt-get install prometheus)");
+        }
         let mut program = Program::start(&mut command);
         let address = program.wait_for("the address of Prometheus", |program| {
             let log = program.err.text();
