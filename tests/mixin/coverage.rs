@@ -84,6 +84,16 @@ fn names_and_labels_are_read_from_expressions() {
     assert_eq!(names, [("greenroom_x_bucket", 2), ("up", 0), ("a:greenroom_y:sum", 0)]);
 }
 
+/// The labels that an expression groups or matches by.
+fn grouped_by(expr: &str) -> Vec<String> {
+    ["by (", "on (", "ignoring (", "without ("]
+        .iter()
+        .flat_map(|opening| expr.split(opening).skip(1))
+        .filter_map(|rest| Some(rest.split_once(')')?.0))
+        .flat_map(|labels| labels.split(", ").filter(|label| !label.is_empty()).map(str::to_owned))
+        .collect()
+}
+
 /// Every expression with the place where it stands.
 fn expressions() -> Vec<(String, String)> {
     let rules = records().into_iter().map(|record| (record.name, record.expr));
@@ -98,7 +108,12 @@ fn every_expression_asks_for_metrics_and_labels_that_exist() {
     let histograms: BTreeSet<&str> =
         exposed.iter().filter(|(_, labels)| labels.contains("le")).map(|(name, _)| name.as_str()).collect();
     let recorded: BTreeSet<String> = records().into_iter().map(|record| record.name).collect();
+    let mut labels: BTreeSet<&str> = exposed.values().flatten().map(String::as_str).collect();
+    labels.extend(["job", "instance", "alertname", "severity", "cause"]);
     for (place, expr) in expressions() {
+        for label in grouped_by(&expr) {
+            assert!(labels.contains(label.as_str()), "{place} groups by {label}, which nothing has: {expr}");
+        }
         let asked = asked(&expr);
         assert!(!asked.is_empty(), "{place} asks for nothing: {expr}");
         for (name, labels) in asked {
