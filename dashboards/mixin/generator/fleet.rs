@@ -176,7 +176,7 @@ fn recovery() -> Alert {
             case(
                 "recoveries take minutes after an outage",
                 &[&histogram("0x40", "0+5x40")[..], &[breaker("0x10 2x5 0x25")]].concat(),
-                "20m",
+                "25m",
                 &[],
             ),
             case(
@@ -228,6 +228,17 @@ fn unused() -> Alert {
                 &[(CONNECTED, "0+120x130"), (COMPLETED, "0x30 1x30 2x30 3x40")],
                 "120m",
                 &[],
+            ),
+            case(
+                "only another tenant speaks",
+                &[
+                    (CONNECTED, "0+120x130"),
+                    (COMPLETED, "7x130"),
+                    ("greenroom_requests_total{outcome=\"completed\",tenant=\"globex\"}", "0+9x130"),
+                    ("greenroom_tenant_suspended{tenant=\"globex\"}", "0x130"),
+                ],
+                "120m",
+                &[("GreenroomUnusedConnections", "tenant=\"acme\"")],
             ),
             case("no connection", &[(CONNECTED, "500x130"), (COMPLETED, "7x130")], "120m", &[]),
         ],

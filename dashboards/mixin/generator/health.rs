@@ -134,7 +134,7 @@ fn slow_steps() -> Vec<Alert> {
                 of("all take 2.5 to 5 s", history("0x40", "0+5x40"), &[(name, "")]),
                 of("all take less", history("0+5x40", "0+5x40"), &[]),
                 of("there are none", history("0x40", "0x40"), &[]),
-                of("two take longer", history("0x10 0x30", "0x15 2x30"), &[]),
+                of("five in 10 minutes, and all take longer", history("0x40", "0+0.5x40"), &[]),
             ],
         }
     })
