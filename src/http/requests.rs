@@ -109,6 +109,7 @@ impl RequestView {
             audio_bytes: record.audio_bytes,
             audio_ms: entry
                 .spec
+                .load()
                 .bytes_per_second()
                 .map(|rate| record.audio_bytes.saturating_mul(1000) / u64::from(rate.max(1))),
             frame_count: record.frames,
@@ -227,7 +228,7 @@ impl Upload<'_> {
         end: bool,
     ) -> Result<(), Problem> {
         let continues = self.req_id.is_some();
-        let mut intake = Intake::new(&self.entry.spec, continues, length);
+        let mut intake = Intake::new(&self.entry.spec.load(), continues, length);
         let mut received = 0_usize;
         while let Some(piece) = body::next_piece(&mut payload).await? {
             received += piece.len();

@@ -11,7 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
 use super::{
-    CreateRefused, Limits, Registry, TenantRuntime, UpstreamView, ids,
+    CreateRefused, IngressRefused, Limits, Registry, TenantRuntime, UpstreamView, ids,
     shard::{Shard, StartSession},
 };
 use crate::{
@@ -21,8 +21,8 @@ use crate::{
         ParkCause, SessionId, StateName, TenantId, lifecycle::Input,
     },
     session::{
-        Clock, FleetAnswer, FleetNews, FleetNotice, Operate, Operation, Origin, SessionEntry, SessionSpec,
-        Snapshot,
+        ClientSeat, Clock, FleetAnswer, FleetNews, FleetNotice, Operate, Operation, Origin, SessionEntry,
+        SessionSpec, Snapshot,
     },
     telemetry::{BreakerLabel, Invariant, Metrics, UpstreamMetrics},
 };
@@ -166,7 +166,7 @@ impl Manager {
         for entry in all.iter().filter(|entry| entry.snapshot.load().state_name() != StateName::Stopped) {
             if let Some(address) = entry.address.load_full() {
                 // One message for each session, and none to those that have taken it.
-                address.do_send(Operate(Operation::Delete));
+                address.do_send(Operate(Operation::Drain));
             }
         }
     }
@@ -236,13 +236,13 @@ impl Manager {
             tenant: tenant.clone(),
             origin: Origin::Api,
             created_at: now,
-            spec,
+            spec: ArcSwap::from_pointee(spec),
             address: ArcSwapOption::empty(),
             snapshot: ArcSwap::from_pointee(snapshot),
         });
         *self.live.entry(tenant.clone()).or_default() += 1;
         self.registry.insert(Arc::clone(&entry));
-        tracing::info!(session = %entry.id, %tenant, avatar_id = entry.spec.avatar_id, "session created");
+        tracing::info!(session = %entry.id, %tenant, avatar_id = entry.spec.load().avatar_id, "session created");
 
         let shard = &self.shards[self.next_shard % self.shards.len()];
         self.next_shard = self.next_shard.wrapping_add(1);
@@ -323,6 +323,24 @@ impl Handler<Create> for Manager {
 
     fn handle(&mut self, Create { tenant, spec }: Create, ctx: &mut Self::Context) -> Self::Result {
         self.create(&tenant, spec, ctx)
+    }
+}
+
+/// Makes a session for a drop-in client.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Arc<SessionEntry>, IngressRefused>")]
+pub(super) struct CreateIngress {
+    pub(super) tenant: TenantId,
+    pub(super) avatar_id: String,
+    pub(super) seat: ClientSeat,
+}
+
+impl Handler<CreateIngress> for Manager {
+    type Result = Result<Arc<SessionEntry>, IngressRefused>;
+
+    fn handle(&mut self, ask: CreateIngress, ctx: &mut Self::Context) -> Self::Result {
+        let CreateIngress { tenant, avatar_id, seat: _ } = ask;
+        self.create(&tenant, SessionSpec::for_avatar(avatar_id), ctx).map_err(IngressRefused::Create)
     }
 }
 

@@ -26,7 +26,7 @@ use shard::Shard;
 use crate::{
     outbox::LedgerConfig,
     recovery::{Fleet, FleetConfig, RecoveryConfig, TenantId},
-    session::Clock,
+    session::{Clock, Farewell},
     telemetry::{Metrics, TenantMetrics},
     tenants::Tenant,
     upstream::{self, UpstreamConfig},
@@ -44,6 +44,10 @@ pub struct Limits {
     pub retention: Duration,
     /// Threads of sessions.
     pub shards: usize,
+    /// How long a drop-in client's session waits for it to come back when it has vanished; zero ends it at once.
+    pub linger: Duration,
+    /// How long a connection to the service waits for its client's `ClientConfigureSession`.
+    pub configure_within: Duration,
 }
 
 /// A tenant, with what its sessions share.
@@ -93,6 +97,16 @@ pub enum CreateRefused {
     /// The process is about to end.
     #[error("this process is draining and takes no new session")]
     Draining,
+}
+
+/// Why a drop-in client got no session.
+#[derive(Clone, Debug)]
+pub enum IngressRefused {
+    /// As for a session over HTTP.
+    Create(CreateRefused),
+    /// What its client is to be told in place of [`ToClient::Ready`](crate::session::ToClient::Ready): its tenant is
+    /// suspended.
+    Farewell(Farewell),
 }
 
 /// How one of the service's endpoints is judged, in JSON.

@@ -41,13 +41,14 @@ impl Handler<StartSession> for Shard {
 
     fn handle(&mut self, start: StartSession, _ctx: &mut Self::Context) {
         let StartSession { entry, lifecycle, ledger, tenant } = start;
+        let spec = entry.spec.load_full();
         let context = SessionContext {
             target: upstream::Target {
                 app_id: tenant.tenant.app_id.clone(),
                 api_key: tenant.tenant.upstream_api_key.clone(),
-                avatar_id: entry.spec.avatar_id.clone(),
-                configure: wire::encode(Data::ClientConfigureSession(entry.spec.configure_message())),
-                egress: entry.spec.egress_kind(),
+                avatar_id: spec.avatar_id.clone(),
+                configure: wire::encode(Data::ClientConfigureSession(spec.configure_message())),
+                egress: spec.egress_kind(),
             },
             entry,
             recovery: Arc::clone(&tenant.recovery),

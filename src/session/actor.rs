@@ -305,7 +305,7 @@ impl Handler<Operate> for SessionActor {
             Operation::Restart => Input::Restart,
             Operation::Park => Input::Park,
             Operation::Unpark => Input::Unpark,
-            Operation::Delete => Input::Delete,
+            Operation::Delete | Operation::Drain => Input::Delete,
         };
         self.handle_input(input, ctx);
         self.context.entry.snapshot.load_full()

@@ -27,6 +27,8 @@ pub enum Operation {
     Unpark,
     /// End for good.
     Delete,
+    /// End for good, since the process does.
+    Drain,
 }
 
 /// Carries an [`Operation`] out; answers with the snapshot after it.

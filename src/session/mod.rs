@@ -8,6 +8,9 @@
 //! The outside reads a session from its [`SessionEntry`], without asking the actor.
 
 mod actor;
+mod attach;
+mod client;
+mod client_messages;
 mod clock;
 mod connection;
 mod crash;
@@ -23,6 +26,11 @@ use std::{cell::Cell, sync::Arc};
 use actix::{Addr, Recipient};
 
 pub use actor::SessionActor;
+pub use client::{ClientId, ClientLine, ClientSeat, Farewell, LineTaker, ToClient, client_line};
+pub use client_messages::{
+    Attach, AttachMode, AttachRefused, ClientAudio, ClientAudioRefused, ClientConfigure, ClientControl,
+    ConfigureRefused, Control, Departure, Detach, FailRequest, NotSeated,
+};
 pub use clock::Clock;
 pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
