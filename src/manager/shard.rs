@@ -47,7 +47,7 @@ impl Handler<StartSession> for Shard {
                 app_id: tenant.tenant.app_id.clone(),
                 api_key: tenant.tenant.upstream_api_key.clone(),
                 avatar_id: spec.avatar_id.clone(),
-                configure: wire::encode(Data::ClientConfigureSession(spec.configure_message())),
+                configure: Some(wire::encode(Data::ClientConfigureSession(spec.configure_message()))),
                 egress: spec.egress_kind(),
             },
             entry,

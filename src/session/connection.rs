@@ -53,7 +53,7 @@ impl Connection {
         self.observe(&timings, opened.as_ref().err());
         match opened {
             Err(error) => Ending::Broke(Box::new(error)),
-            Ok(Opened { connection_id, capabilities, socket }) => {
+            Ok(Opened { connection_id, capabilities, confirm: _, socket }) => {
                 let connected = self.context.tenant_metrics.connection();
                 self.tell(LinkNews::Connected { generation: self.generation, connection_id, capabilities });
                 self.serve(socket, connected, stop).await
@@ -83,7 +83,7 @@ impl Connection {
                 event = socket.next(&self.context.recovery.policy) => match event {
                     SocketEvent::Frame { data, bytes } => self.frame(data, &bytes),
                     SocketEvent::Room => {}
-                    SocketEvent::RequestFailed(error) => self.request_failed(error),
+                    SocketEvent::RequestFailed { error, bytes: _ } => self.request_failed(error),
                     SocketEvent::Ended(error) => return Ending::Broke(Box::new(error)),
                 },
             }
