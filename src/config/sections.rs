@@ -5,8 +5,8 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Config, Continuity, Deadlines, Defaults, LogFormat, Outbox, Recovery, Server, Sessions, Store,
-    Telemetry, Upstream, UpstreamAuth,
+    Admin, Config, Continuity, Deadlines, Defaults, Ingress, LogFormat, Outbox, PartialFailure, Recovery,
+    Server, Sessions, Store, Telemetry, Upstream, UpstreamAuth,
     reader::Section,
     tenants::{check_key, read_policy, read_tenants},
 };
@@ -22,7 +22,6 @@ const HOUR_S: u64 = 3600;
 const DAY_S: u64 = 24 * HOUR_S;
 
 pub(super) fn read_config(root: &Section<'_>) -> Config {
-    root.not_yet("ingress", "the drop-in ingress has no settings in this version; leave the section out");
     let server = root.section("server", read_server);
     let admin = root.section("admin", |section| read_admin(section, &server));
     let recovery = root.section("recovery", read_recovery);
@@ -32,6 +31,7 @@ pub(super) fn read_config(root: &Section<'_>) -> Config {
         store: root.section("store", read_store),
         defaults: root.section("defaults", read_defaults),
         outbox: root.section("outbox", read_outbox),
+        ingress: root.section("ingress", read_ingress),
         sessions: root.section("sessions", read_sessions),
         telemetry: root.section("telemetry", read_telemetry),
         server,
@@ -207,6 +207,28 @@ fn read_outbox(section: &Section<'_>) -> Outbox {
     Outbox {
         session_bytes: section.bytes("session_bytes", default.session_bytes, 64 * KIB..=1024 * MIB),
         max_age: section.seconds("max_age_s", default.max_age, 1..=HOUR_S),
+    }
+}
+
+fn read_ingress(section: &Section<'_>) -> Ingress {
+    let default = Ingress::default();
+    Ingress {
+        linger: section.seconds("linger_s", default.linger, 0..=HOUR_S),
+        upgrade: section.millis("upgrade_ms", default.upgrade, 100..=300_000),
+        partial_failure: section.choice(
+            "partial_failure",
+            default.partial_failure,
+            &[("error", PartialFailure::Error), ("end", PartialFailure::End)],
+        ),
+        token_single_use: section.switch("token_single_use", default.token_single_use),
+        confirm: section.millis("confirm_ms", default.confirm, 1000..=300_000),
+        client_bytes: section.bytes("client_bytes", default.client_bytes, 64 * KIB..=1024 * MIB),
+        slow_client: section.millis("slow_client_ms", default.slow_client, 1000..=300_000),
+        max_message_bytes: section.bytes(
+            "max_message_bytes",
+            default.max_message_bytes,
+            64 * KIB..=256 * MIB,
+        ),
     }
 }
 

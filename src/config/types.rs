@@ -35,6 +35,8 @@ pub struct Config {
     pub recovery: Recovery,
     /// The audio that is kept until its request has an outcome.
     pub outbox: Outbox,
+    /// The drop-in ingress and console, for the official SDKs.
+    pub ingress: Ingress,
     /// Bounds on sessions.
     pub sessions: Sessions,
     /// Logs and metrics.
@@ -234,6 +236,53 @@ pub struct Outbox {
 impl Default for Outbox {
     fn default() -> Self {
         Self { session_bytes: 8 * MIB, max_age: Duration::from_secs(30) }
+    }
+}
+
+/// What a client is told of a request that failed by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PartialFailure {
+    /// A `ServerError` with the request's id, then a final frame.
+    #[default]
+    Error,
+    /// The final frame alone, for clients that reconnect on any error.
+    End,
+}
+
+/// `[ingress]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ingress {
+    /// How long a session outlives a client that vanished, for the client's return.
+    pub linger: Duration,
+    /// How long a client's upgrade waits for the service's.
+    pub upgrade: Duration,
+    /// What a client is told of a request that failed by itself.
+    pub partial_failure: PartialFailure,
+    /// Whether a session token serves for one connection only.
+    pub token_single_use: bool,
+    /// How long a client may be without a confirmation after its upgrade.
+    pub confirm: Duration,
+    /// The most bytes that wait for a client that reads slowly.
+    pub client_bytes: usize,
+    /// How long a client may take nothing of what waits for it.
+    pub slow_client: Duration,
+    /// The largest message that a client may send, in bytes.
+    pub max_message_bytes: usize,
+}
+
+impl Default for Ingress {
+    fn default() -> Self {
+        Self {
+            linger: Duration::ZERO,
+            // Python's client gives its upgrade up after 10 s, and should see the answer instead.
+            upgrade: Duration::from_secs(8),
+            partial_failure: PartialFailure::Error,
+            token_single_use: true,
+            confirm: Duration::from_secs(30),
+            client_bytes: 8 * MIB,
+            slow_client: Duration::from_secs(15),
+            max_message_bytes: 16 * MIB,
+        }
     }
 }
 
