@@ -7,6 +7,7 @@ mod admin;
 mod audio;
 mod auth;
 mod body;
+mod ingress;
 mod problem;
 mod requests;
 mod sessions;
@@ -34,6 +35,7 @@ use actix_web::{
 };
 use tokio::sync::Notify;
 
+pub use ingress::rendering;
 pub use problem::Problem;
 
 use crate::{
