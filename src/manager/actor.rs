@@ -283,6 +283,7 @@ impl Handler<FleetNotice> for Manager {
                 self.asks.remove(&session);
                 FleetInput::Withdraw { session }
             }
+            FleetNews::Upgraded => FleetInput::Upgraded { session },
             FleetNews::Settled(error) => {
                 self.asks.remove(&session);
                 let retry_after = error.as_ref().and_then(|error| error.retry_after);

@@ -75,6 +75,7 @@ impl SessionActor {
         match effect {
             Effect::Ask { generation, pass } => self.tell_fleet(FleetNews::Ask(generation, pass)),
             Effect::Withdraw => self.tell_fleet(FleetNews::Withdraw),
+            Effect::Upgraded => self.tell_fleet(FleetNews::Upgraded),
             Effect::Settled(error) => self.tell_fleet(FleetNews::Settled(error)),
             // A crash between the decision and this has ended the attempt before it began.
             Effect::Connect(generation) if !self.session.borrow().lifecycle.serves(generation) => {}

@@ -25,11 +25,12 @@ use std::{cell::Cell, sync::Arc};
 
 use actix::{Addr, Recipient};
 
+pub use crate::recovery::Departure;
 pub use actor::SessionActor;
 pub use client::{ClientId, ClientLine, ClientSeat, Farewell, LineTaker, ToClient, client_line};
 pub use client_messages::{
     Attach, AttachMode, AttachRefused, ClientAudio, ClientAudioRefused, ClientConfigure, ClientControl,
-    ConfigureRefused, Control, Departure, Detach, FailRequest, NotSeated,
+    ConfigureRefused, Control, Detach, FailRequest, NotSeated,
 };
 pub use clock::Clock;
 pub use messages::{
