@@ -139,7 +139,7 @@ pub struct SessionView {
     created_at: String,
     running_since: Option<String>,
     labels: BTreeMap<String, String>,
-    /// What is carried out, whatever was wished for.
+    /// What is carried out when a connection breaks.
     continuity: Continuity,
 }
 
@@ -193,7 +193,7 @@ impl SessionEntry {
             created_at: clock.rfc3339(self.created_at),
             running_since,
             labels: self.spec.labels.clone(),
-            continuity: Continuity::Off,
+            continuity: self.spec.continuity.unwrap_or_default(),
         }
     }
 }
