@@ -37,10 +37,11 @@ pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
     Interrupt, Operate, Operation, SendAudio, Watch,
 };
-pub use spec::{AudioFormat, Continuity, EgressSpec, SessionSpec};
+pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::start;
 pub use view::{ErrorView, Origin, SessionEntry, SessionView, Snapshot};
 
+pub use crate::outbox::Continuity;
 use crate::{
     recovery::RecoveryConfig,
     telemetry::{Metrics, TenantMetrics},
