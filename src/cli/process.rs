@@ -147,6 +147,7 @@ fn manager_setup(config: &Config, directory: &Directory, metrics: &Arc<Metrics>)
         fleet: fleet_config(config),
         tenants,
         ledger: LedgerConfig {
+            continuity: config.defaults.continuity,
             session_bytes: config.outbox.session_bytes,
             max_age: config.outbox.max_age,
             ..LedgerConfig::default()

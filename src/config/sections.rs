@@ -5,15 +5,18 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Config, Continuity, Deadlines, Defaults, Ingress, LogFormat, Outbox, PartialFailure, Recovery,
-    Server, Sessions, Store, Telemetry, Upstream, UpstreamAuth,
+    Admin, Config, Deadlines, Defaults, Ingress, LogFormat, Outbox, PartialFailure, Recovery, Server,
+    Sessions, Store, Telemetry, Upstream, UpstreamAuth,
     reader::Section,
     tenants::{check_key, read_policy, read_tenants},
 };
-use crate::recovery::{
-    Backoff, BudgetConfig, Policy,
-    fleet::{BreakerConfig, GateConfig},
-    lifecycle::StableAfter,
+use crate::{
+    outbox::Continuity,
+    recovery::{
+        Backoff, BudgetConfig, Policy,
+        fleet::{BreakerConfig, GateConfig},
+        lifecycle::StableAfter,
+    },
 };
 
 const KIB: u32 = 1024;
@@ -159,9 +162,8 @@ fn read_store(section: &Section<'_>) -> Store {
 }
 
 fn read_defaults(section: &Section<'_>) -> Defaults {
-    let words =
-        [("off", Continuity::Off), ("unanswered", Continuity::Unanswered), ("resume", Continuity::Resume)];
-    let continuity = section.choice("continuity", Continuity::Off, &words);
+    let words = [Continuity::Off, Continuity::Unanswered, Continuity::Resume].map(|it| (it.as_str(), it));
+    let continuity = section.choice("continuity", Continuity::default(), &words);
     Defaults { continuity }
 }
 

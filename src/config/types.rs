@@ -9,10 +9,13 @@ use std::{
 use secrecy::SecretString;
 use url::Url;
 
-use crate::recovery::{
-    Backoff, BudgetConfig, Policy, TenantId,
-    fleet::{BreakerConfig, GateConfig},
-    lifecycle::StableAfter,
+use crate::{
+    outbox::Continuity,
+    recovery::{
+        Backoff, BudgetConfig, Policy, TenantId,
+        fleet::{BreakerConfig, GateConfig},
+        lifecycle::StableAfter,
+    },
 };
 
 const KIB: usize = 1024;
@@ -162,32 +165,6 @@ pub enum Store {
     /// In memory only: a restart of the process forgets every session.
     #[default]
     Memory,
-}
-
-/// What happens to the audio of a request when its connection breaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Continuity {
-    /// The request fails.
-    #[default]
-    Off,
-    /// Sent again if nothing was answered yet, else failed. Not carried out yet, see [`Config::notes`].
-    Unanswered,
-    /// Sent again from where playing stopped. Not carried out yet, see [`Config::notes`].
-    Resume,
-}
-
-impl Config {
-    /// What is accepted but does less than it says, each as one sentence.
-    pub fn notes(&self) -> Vec<String> {
-        match self.defaults.continuity {
-            Continuity::Off => Vec::new(),
-            Continuity::Unanswered | Continuity::Resume => vec![
-                "defaults.continuity: this version does not send audio again yet; requests that are open when \
-                 a connection breaks fail by name, as with \"off\""
-                    .to_owned(),
-            ],
-        }
-    }
 }
 
 /// `[defaults]`.

@@ -277,9 +277,9 @@ impl Upload<'_> {
                     self.sent += bytes;
                     return Ok(());
                 }
-                Err(AudioRefused::Ledger(Refusal::Full { .. } | Refusal::TooManyPieces { .. }))
-                    if tokio::time::Instant::now() < deadline =>
-                {
+                Err(AudioRefused::Ledger(
+                    Refusal::Full { .. } | Refusal::NoRoom { .. } | Refusal::TooManyPieces { .. },
+                )) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(ROOM_PAUSE).await;
                 }
                 Err(refused) => return Err(refused.into()),
@@ -367,7 +367,7 @@ pub(super) async fn interrupt(
     let InterruptBody { req_id } = body::read(body::json_object(payload).await?)?;
     let (req_id, fate) = app.manager.ask(&entry, || Interrupt(req_id.clone())).await?;
     let outcome = match fate {
-        InterruptFate::TellUpstream | InterruptFate::Dropped => Outcome::Interrupted,
+        InterruptFate::Told | InterruptFate::Dropped => Outcome::Interrupted,
         InterruptFate::AlreadyEnded(outcome) => outcome,
         InterruptFate::Unknown => return Err(Problem::not_found("request")),
     };

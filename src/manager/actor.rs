@@ -195,7 +195,7 @@ impl Manager {
     fn create(
         &mut self,
         tenant: &TenantId,
-        spec: SessionSpec,
+        mut spec: SessionSpec,
         ctx: &mut Context<Self>,
     ) -> Result<Arc<SessionEntry>, CreateRefused> {
         if matches!(self.mode, Mode::Draining(_)) {
@@ -230,7 +230,9 @@ impl Manager {
 
         let snapshot = Snapshot::of(&lifecycle, now);
         runtime.metrics.session_moved(None, Some(snapshot.state_name()));
-        let ledger = LedgerConfig { bytes_per_second: spec.bytes_per_second(), ..self.ledger };
+        let continuity = *spec.continuity.get_or_insert(self.ledger.continuity);
+        let bytes_per_second = spec.bytes_per_second();
+        let ledger = LedgerConfig { continuity, bytes_per_second, ..self.ledger };
         let entry = Arc::new(SessionEntry {
             id,
             tenant: tenant.clone(),
@@ -283,6 +285,7 @@ impl Handler<FleetNotice> for Manager {
                 self.asks.remove(&session);
                 FleetInput::Withdraw { session }
             }
+            FleetNews::Upgraded => FleetInput::Upgraded { session },
             FleetNews::Settled(error) => {
                 self.asks.remove(&session);
                 let retry_after = error.as_ref().and_then(|error| error.retry_after);

@@ -75,6 +75,7 @@ impl SessionActor {
         match effect {
             Effect::Ask { generation, pass } => self.tell_fleet(FleetNews::Ask(generation, pass)),
             Effect::Withdraw => self.tell_fleet(FleetNews::Withdraw),
+            Effect::Upgraded => self.tell_fleet(FleetNews::Upgraded),
             Effect::Settled(error) => self.tell_fleet(FleetNews::Settled(error)),
             // A crash between the decision and this has ended the attempt before it began.
             Effect::Connect(generation) if !self.session.borrow().lifecycle.serves(generation) => {}
@@ -139,9 +140,8 @@ impl SessionActor {
     fn end_requests(&self, which: EndRequests) {
         let now = self.context.clock.now();
         let mut session = self.session.borrow_mut();
-        session.drop_controls();
         match which {
-            EndRequests::Sent(code) => session.ledger.fail_sent(code, now),
+            EndRequests::Sent(code) => session.ledger.connection_lost(code, now),
             EndRequests::All(code) => session.ledger.fail_all(code, now),
             EndRequests::Interrupted => session.ledger.interrupt_all(now),
         }
@@ -229,9 +229,8 @@ impl SessionActor {
                         session.lifecycle.last_error().map(|(error, _)| error.code)
                     }
                 };
-                for req_id in session.ledger.tick(cause, now) {
-                    session.tell_interrupt(&req_id);
-                }
+                session.ledger.tick(cause, now);
+                session.wake_link();
             }
             actor.handle_input(Input::Tick, ctx);
         });
@@ -331,7 +330,7 @@ impl Handler<SendAudio> for SessionActor {
             Some(req_id) => req_id,
             None => wire::request_id(SystemTime::now(), rand::random()),
         };
-        session.ledger.accept(&req_id, audio, end, now)?;
+        session.ledger.accept(&req_id, audio, end, usize::MAX, now)?;
         let finished = watch.map(|wants| session.watch(&req_id, wants));
         session.wake_link();
         self.context.outbox.set(&self.context, session.ledger.queued_bytes());
@@ -355,9 +354,7 @@ impl Handler<Interrupt> for SessionActor {
             return actix::MessageResult((None, InterruptFate::Unknown));
         };
         let fate = session.ledger.interrupt(&req_id, self.context.clock.now());
-        if fate == InterruptFate::TellUpstream {
-            session.tell_interrupt(&req_id);
-        }
+        session.wake_link();
         report_settled(&self.context, &mut session);
         actix::MessageResult((Some(req_id), fate))
     }

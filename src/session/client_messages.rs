@@ -7,7 +7,7 @@ use actix::Message;
 use bytes::Bytes;
 
 use super::{AudioRefused, ClientId, ClientSeat};
-use crate::errors::ErrorCode;
+use crate::{errors::ErrorCode, recovery::Departure};
 
 /// Seats a client. It hears [`ToClient::Ready`](super::ToClient::Ready) or
 /// [`ToClient::Ended`](super::ToClient::Ended) first, at once or when the session has come so far.
@@ -48,17 +48,6 @@ pub struct Detach {
     pub client: ClientId,
     /// How it left.
     pub how: Departure,
-}
-
-/// How a client left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Departure {
-    /// It said good-bye: close code 1000 or 1001.
-    Closed,
-    /// Its connection ended without that, and it may come back.
-    Vanished,
-    /// It gave its upgrade up, or the deadline of that has passed.
-    Abandoned,
 }
 
 /// The client's `ClientConfigureSession`.

@@ -13,11 +13,14 @@ use tokio::sync::{Notify, oneshot};
 use super::{SessionContext, messages::LinkNews, report::report_settled, state::Session};
 use crate::{
     errors::{Evidence, Observed, Phase, SessionError},
-    outbox::{FrameFate, InterruptFate},
+    outbox::{FrameFate, Playback},
     recovery::Generation,
     telemetry::{Direction, OpenConnection},
     upstream::{Opened, SendRefused, Socket, SocketEvent, Timings},
-    wire::{Data, proto::server_playback_state::State as Playback},
+    wire::{
+        Data,
+        proto::{ServerPlaybackState, server_playback_state::State},
+    },
 };
 
 /// How often the time that a connection stands is counted: it is what the service bills, and a connection may
@@ -120,8 +123,8 @@ impl Connection {
                 }
             }
             Data::ServerPlaybackState(playback) => {
-                if playback.state() == Playback::Interrupted
-                    && session.ledger.interrupt(&playback.req_id, now) == InterruptFate::TellUpstream
+                if let Some(news) = news(&playback)
+                    && session.ledger.playback(&playback.req_id, news, now)
                 {
                     tracing::info!(
                         session = %self.context.entry.id, req_id = playback.req_id,
@@ -142,18 +145,20 @@ impl Connection {
         report_settled(&self.context, &mut session);
     }
 
-    fn request_failed(&self, error: SessionError) {
+    fn request_failed(&self, mut error: SessionError) {
         let Some(req_id) = &error.req_id else { return };
         let mut session = self.session.borrow_mut();
-        let was_open = session.ledger.fail(req_id, error.code, &error.message, self.context.clock.now());
+        let now = self.context.clock.now();
+        let failed = session.ledger.fail_upstream(req_id, error.code, &error.message, now);
         report_settled(&self.context, &mut session);
         drop(session);
         // What the service says of requests that nobody waits for is no failure of the session's, and a flood of it
         // must not fill the mailbox.
-        if !was_open {
+        let Some(client_id) = failed else {
             tracing::debug!(session = %self.context.entry.id, req_id, error = error.message, "error for no open request");
             return;
-        }
+        };
+        error.req_id = Some(client_id);
         self.tell(LinkNews::RequestFailed { generation: self.generation, error: Arc::new(error) });
     }
 
@@ -176,5 +181,18 @@ impl Connection {
         if let Some(connect) = timings.connect {
             metrics.handshake(later, connect + timings.handshake.unwrap_or_default());
         }
+    }
+}
+
+/// What a playback state tells the ledger.
+fn news(playback: &ServerPlaybackState) -> Option<Playback> {
+    // A position before the beginning is none.
+    let played = || Duration::from_millis(playback.played_ms.try_into().unwrap_or_default());
+    match playback.state() {
+        State::Unspecified => None,
+        State::Playing => Some(Playback::Playing(played())),
+        State::Paused => Some(Playback::Paused(played())),
+        State::Ended => Some(Playback::Ended),
+        State::Interrupted => Some(Playback::Interrupted),
     }
 }

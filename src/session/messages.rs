@@ -141,6 +141,8 @@ pub enum FleetNews {
     Ask(Generation, Pass),
     /// It does not want its turn any more.
     Withdraw,
+    /// Its attempt waits for its client.
+    Upgraded,
     /// Its attempt ended; without an error it is confirmed.
     Settled(Option<Arc<SessionError>>),
     /// It is parked.

@@ -25,21 +25,23 @@ use std::{cell::Cell, sync::Arc};
 
 use actix::{Addr, Recipient};
 
+pub use crate::recovery::Departure;
 pub use actor::SessionActor;
 pub use client::{ClientId, ClientLine, ClientSeat, Farewell, LineTaker, ToClient, client_line};
 pub use client_messages::{
     Attach, AttachMode, AttachRefused, ClientAudio, ClientAudioRefused, ClientConfigure, ClientControl,
-    ConfigureRefused, Control, Departure, Detach, FailRequest, NotSeated,
+    ConfigureRefused, Control, Detach, FailRequest, NotSeated,
 };
 pub use clock::Clock;
 pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
     Interrupt, Operate, Operation, SendAudio, Watch,
 };
-pub use spec::{AudioFormat, Continuity, EgressSpec, SessionSpec};
+pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::start;
 pub use view::{ErrorView, Origin, SessionEntry, SessionView, Snapshot};
 
+pub use crate::outbox::Continuity;
 use crate::{
     recovery::RecoveryConfig,
     telemetry::{Metrics, TenantMetrics},

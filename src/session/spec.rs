@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::{errors, wire::proto};
+use crate::{errors, outbox::Continuity, wire::proto};
 
 /// Characters of an avatar id at most; the service publishes no bound, and this one fits any URL.
 const MAX_AVATAR_ID: usize = 256;
@@ -77,19 +77,6 @@ pub enum EgressSpec {
     },
 }
 
-/// What happens to requests that are open when a connection breaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Continuity {
-    /// They fail by name.
-    #[default]
-    Off,
-    /// Those that nothing was answered to are sent again. Accepted, and not carried out yet.
-    Unanswered,
-    /// They are sent again from where playing stopped. Accepted, and not carried out yet.
-    Resume,
-}
-
 /// What a session is made from.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,8 +98,7 @@ pub struct SessionSpec {
     /// Names and values of the owner's choice.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// What the owner wants of requests that are open when a connection breaks; the session's JSON says what
-    /// is carried out.
+    /// What happens to requests that are open when a connection breaks; `None` is what is configured.
     #[serde(default)]
     pub continuity: Option<Continuity>,
 }

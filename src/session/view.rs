@@ -141,7 +141,7 @@ pub struct SessionView {
     created_at: String,
     running_since: Option<String>,
     labels: BTreeMap<String, String>,
-    /// What is carried out, whatever was wished for.
+    /// What is carried out when a connection breaks.
     continuity: Continuity,
 }
 
@@ -196,7 +196,7 @@ impl SessionEntry {
             created_at: clock.rfc3339(self.created_at),
             running_since,
             labels: spec.labels.clone(),
-            continuity: Continuity::Off,
+            continuity: spec.continuity.unwrap_or_default(),
         }
     }
 }
