@@ -68,6 +68,7 @@ impl Process {
                 metrics: Arc::clone(&metrics),
                 lifecycle: Arc::clone(&lifecycle),
                 max_body_bytes: config.server.max_body_bytes,
+                ingress: config.ingress.clone(),
             },
             data,
             admin,

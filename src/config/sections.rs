@@ -97,14 +97,7 @@ fn read_upstream(section: &Section<'_>) -> Upstream {
         gate: section.section("gate", read_gate),
         breaker: section.section("breaker", read_breaker),
     };
-    if upstream.half_open <= upstream.ping * 2 {
-        let text = format!(
-            "is {} s, but must be more than twice upstream.ping_s ({} s), or one lost ping ends a connection",
-            upstream.half_open.as_secs(),
-            upstream.ping.as_secs()
-        );
-        section.mistake("half_open_s", text);
-    }
+    check_half_open(section, "upstream", upstream.ping, upstream.half_open);
     upstream
 }
 
@@ -214,7 +207,7 @@ fn read_outbox(section: &Section<'_>) -> Outbox {
 
 fn read_ingress(section: &Section<'_>) -> Ingress {
     let default = Ingress::default();
-    Ingress {
+    let ingress = Ingress {
         linger: section.seconds("linger_s", default.linger, 0..=HOUR_S),
         upgrade: section.millis("upgrade_ms", default.upgrade, 100..=300_000),
         partial_failure: section.choice(
@@ -231,6 +224,22 @@ fn read_ingress(section: &Section<'_>) -> Ingress {
             default.max_message_bytes,
             64 * KIB..=256 * MIB,
         ),
+        ping: section.seconds("ping_s", default.ping, 1..=300),
+        half_open: section.seconds("half_open_s", default.half_open, 3..=HOUR_S),
+    };
+    check_half_open(section, "ingress", ingress.ping, ingress.half_open);
+    ingress
+}
+
+/// One ping that is lost must not end a connection.
+fn check_half_open(section: &Section<'_>, name: &str, ping: Duration, half_open: Duration) {
+    if half_open <= ping * 2 {
+        let text = format!(
+            "is {} s, but must be more than twice {name}.ping_s ({} s), or one lost ping ends a connection",
+            half_open.as_secs(),
+            ping.as_secs()
+        );
+        section.mistake("half_open_s", text);
     }
 }
 

@@ -191,6 +191,7 @@ fn the_ingress_has_its_settings_and_each_is_checked() {
         ("client_bytes = 1024", "65536"),
         ("slow_client_ms = 1", "1000 to 300000"),
         ("max_message_bytes = 1", "65536"),
+        ("half_open_s = 30", "twice ingress.ping_s (15 s)"),
         ("upgrade_s = 8", "nearest known one is \"upgrade_ms\""),
     ] {
         let found = mistakes(&format!("[ingress]\n{line}\n"));

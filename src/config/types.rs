@@ -245,6 +245,10 @@ pub struct Ingress {
     pub slow_client: Duration,
     /// The largest message that a client may send, in bytes.
     pub max_message_bytes: usize,
+    /// How often a client is pinged.
+    pub ping: Duration,
+    /// After how long without anything received a client counts as gone.
+    pub half_open: Duration,
 }
 
 impl Default for Ingress {
@@ -259,6 +263,8 @@ impl Default for Ingress {
             client_bytes: 8 * MIB,
             slow_client: Duration::from_secs(15),
             max_message_bytes: 16 * MIB,
+            ping: Duration::from_secs(15),
+            half_open: Duration::from_secs(45),
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::rendering::{AT_FAULT, BRIEFLY_UNABLE, Row, UNAVAILABLE};
 use crate::{
     errors::{ErrorCode, MAX_RAW_BODY_BYTES, Phase, SessionError, clip},
+    manager::CreateRefused,
     session::Farewell,
 };
 
@@ -49,6 +50,24 @@ impl Refusal {
             Farewell::Draining => Self::new(503, "this process is draining"),
             Farewell::TakenOver => Self::new(409, "another client has taken the session over"),
             Farewell::Overrun => Self::new(503, "too much waits for this client"),
+        }
+    }
+
+    /// The refusal where no session was made.
+    pub(super) fn of_create(refused: &CreateRefused) -> Self {
+        let status = match refused {
+            CreateRefused::UnknownTenant => 400,
+            // The tenant's own bound on sessions, in the words for the service's.
+            CreateRefused::TenantFull { .. } => 429,
+            CreateRefused::Full { .. } | CreateRefused::Draining => 503,
+        };
+        match refused {
+            CreateRefused::TenantFull { max } => {
+                Self::new(status, &format!("concurrency limit reached: the tenant has {max} sessions"))
+            }
+            CreateRefused::UnknownTenant | CreateRefused::Full { .. } | CreateRefused::Draining => {
+                Self::new(status, &refused.to_string())
+            }
         }
     }
 

@@ -220,6 +220,15 @@ impl Row {
     }
 }
 
+impl Row {
+    /// What a client is told of a request that failed while its session goes on.
+    pub(super) fn request_error(&self, avatar_id: &str, reason: &str) -> Words {
+        let told = self.parting(avatar_id, Some(reason)).error;
+        // A connection that broke has no error of the service's; a request that it took along has.
+        told.unwrap_or_else(|| Words { code: UNAVAILABLE.into(), text: reason.to_owned() })
+    }
+}
+
 /// The older SDKs read one word as refused egress credentials, wherever it stands.
 fn is_well_worded(words: &str) -> bool {
     !words.trim().is_empty() && !words.to_lowercase().contains("unauthorized")
