@@ -11,6 +11,7 @@ use crate::{
     manager::{self, Limits, ManagerHandle, Running, TenantRuntime},
     outbox::LedgerConfig,
     recovery::{FleetConfig, RecoveryConfig},
+    session::OutboxBudget,
     telemetry::Metrics,
     tenants::{AdminKey, Directory},
     upstream::{Auth, Deadlines, UpstreamConfig},
@@ -139,6 +140,7 @@ fn manager_setup(config: &Config, directory: &Directory, metrics: &Arc<Metrics>)
                 tenant: Arc::clone(tenant),
                 recovery: Arc::new(recovery_config(config, tenant.policy.clone())),
                 metrics: metrics.tenant(&tenant.id),
+                outbox: Arc::new(OutboxBudget::new(config.outbox.tenant_bytes)),
             };
             (tenant.id.clone(), Arc::new(runtime))
         })
@@ -153,6 +155,7 @@ fn manager_setup(config: &Config, directory: &Directory, metrics: &Arc<Metrics>)
             max_age: config.outbox.max_age,
             ..LedgerConfig::default()
         },
+        outbox: Arc::new(OutboxBudget::new(config.outbox.total_bytes)),
         limits: Limits {
             max_sessions: config.sessions.max as usize,
             retention: config.sessions.retention,

@@ -201,6 +201,8 @@ fn read_outbox(section: &Section<'_>) -> Outbox {
     let default = Outbox::default();
     Outbox {
         session_bytes: section.bytes("session_bytes", default.session_bytes, 64 * KIB..=1024 * MIB),
+        tenant_bytes: section.bytes("tenant_bytes", default.tenant_bytes, MIB..=4095 * MIB),
+        total_bytes: section.bytes("total_bytes", default.total_bytes, MIB..=4095 * MIB),
         max_age: section.seconds("max_age_s", default.max_age, 1..=HOUR_S),
     }
 }

@@ -206,13 +206,22 @@ impl Default for Recovery {
 pub struct Outbox {
     /// The most bytes of audio that one session keeps.
     pub session_bytes: usize,
+    /// The most bytes of audio that all sessions of one tenant keep together.
+    pub tenant_bytes: usize,
+    /// The most bytes of audio that all sessions keep together.
+    pub total_bytes: usize,
     /// Audio older than this is not sent any more; its request fails.
     pub max_age: Duration,
 }
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self { session_bytes: 8 * MIB, max_age: Duration::from_secs(30) }
+        Self {
+            session_bytes: 8 * MIB,
+            tenant_bytes: 256 * MIB,
+            total_bytes: 1024 * MIB,
+            max_age: Duration::from_secs(30),
+        }
     }
 }
 

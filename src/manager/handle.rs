@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 
 use super::{
     CreateRefused, IngressRefused, Registry, TenantRuntime, UpstreamView,
-    actor::{AskUpstreams, Create, CreateIngress, Drain, Manager, SetBreaker, Unsuspend},
+    actor::{AskUpstreams, Drain, Manager, SetBreaker, Unsuspend},
+    create::{Create, CreateIngress},
 };
 use crate::{
     errors::ErrorCode,

@@ -8,6 +8,7 @@
 //! and sends commands to the session's own actor.
 
 mod actor;
+mod create;
 mod handle;
 mod ids;
 mod registry;
@@ -26,7 +27,7 @@ use shard::Shard;
 use crate::{
     outbox::LedgerConfig,
     recovery::{Fleet, FleetConfig, RecoveryConfig, TenantId},
-    session::{Clock, Farewell},
+    session::{ClientBounds, Clock, Farewell, OutboxBudget},
     telemetry::{Metrics, TenantMetrics},
     tenants::Tenant,
     upstream::{self, UpstreamConfig},
@@ -58,6 +59,8 @@ pub struct TenantRuntime {
     pub recovery: Arc<RecoveryConfig>,
     /// Its metrics.
     pub metrics: Arc<TenantMetrics>,
+    /// What the outboxes of its sessions may hold together.
+    pub outbox: Arc<OutboxBudget>,
 }
 
 /// What a manager is made from.
@@ -70,6 +73,8 @@ pub struct Setup {
     pub tenants: BTreeMap<TenantId, Arc<TenantRuntime>>,
     /// Bounds of a session's requests.
     pub ledger: LedgerConfig,
+    /// What the outboxes of all sessions may hold together.
+    pub outbox: Arc<OutboxBudget>,
     /// Bounds of the manager.
     pub limits: Limits,
     /// Where everything is counted.
@@ -160,7 +165,7 @@ impl Running {
 ///
 /// The client of the service cannot be set up.
 pub fn start(setup: Setup) -> io::Result<Running> {
-    let Setup { upstream, fleet, tenants, ledger, limits, metrics } = setup;
+    let Setup { upstream, fleet, tenants, ledger, outbox, limits, metrics } = setup;
     upstream::install_crypto();
     let clock = Clock::start();
     let registry = Arc::new(Registry::default());
@@ -174,11 +179,15 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         let arbiter = Arbiter::new();
         let (upstream, metrics) = (Arc::clone(&upstream), Arc::clone(&metrics));
         let fleet = address.clone().recipient();
+        let shared_outbox = Arc::clone(&outbox);
+        let bounds = ClientBounds { linger: limits.linger, configure_within: limits.configure_within };
         shards.push(Shard::start_in_arbiter(&arbiter.handle(), move |_ctx| Shard {
             client: upstream::Client::new(upstream),
             clock,
             metrics,
             fleet,
+            outbox: shared_outbox,
+            bounds,
         }));
         arbiters.push(arbiter);
     }
@@ -195,6 +204,7 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         clock,
         limits,
         ledger,
+        outbox,
         upstream_metrics: metrics.upstream(UPSTREAM),
         metrics,
         timer: None,

@@ -46,9 +46,8 @@ impl Attendance {
     pub fn leave(&mut self, how: Departure, has_stood: bool, linger: Duration, now: Moment) {
         if let Self::Attended = self {
             let linger = match how {
-                Departure::Vanished => linger,
-                Departure::Abandoned if has_stood => linger,
-                Departure::Abandoned | Departure::Closed => Duration::ZERO,
+                Departure::Vanished | Departure::Abandoned if has_stood => linger,
+                Departure::Vanished | Departure::Abandoned | Departure::Closed => Duration::ZERO,
             };
             *self = Self::Deserted { until: now + linger };
         }
@@ -108,7 +107,7 @@ mod tests {
             (Departure::Closed, true, 5),
             (Departure::Closed, false, 5),
             (Departure::Vanished, true, 25),
-            (Departure::Vanished, false, 25),
+            (Departure::Vanished, false, 5),
             (Departure::Abandoned, true, 25),
             (Departure::Abandoned, false, 5),
         ] {

@@ -6,7 +6,7 @@
 use actix::Message;
 use bytes::Bytes;
 
-use super::{AudioRefused, ClientId, ClientSeat};
+use super::{AudioRefused, ClientId, ClientSeat, Control};
 use crate::{errors::ErrorCode, recovery::Departure};
 
 /// Seats a client. It hears [`ToClient::Ready`](super::ToClient::Ready) or
@@ -104,17 +104,6 @@ pub enum ClientAudioRefused {
     /// As for audio over HTTP. Audio of a request that has its outcome is dropped without an answer.
     #[error(transparent)]
     Audio(#[from] AudioRefused),
-}
-
-/// What can be done about the answer to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Control {
-    /// End it.
-    Interrupt,
-    /// Let it stand still.
-    Pause,
-    /// Let it go on.
-    Resume,
 }
 
 /// A client's interrupt, pause or resume.

@@ -8,10 +8,15 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
-use super::messages::{Finished, Watch};
+use super::{
+    Farewell,
+    configuration::{Configuration, Confirmation},
+    messages::{Finished, Watch},
+    seat::Seated,
+};
 use crate::{
     outbox::{Control, FrameFate, Ledger, Outgoing, Record},
-    recovery::{Generation, Lifecycle, Moment},
+    recovery::{Attendance, Generation, Lifecycle, Moment, lifecycle::State},
     wire::{self, Data, Rewrite, proto},
 };
 
@@ -45,12 +50,49 @@ pub(super) struct Session {
     pub(super) lifecycle: Lifecycle,
     pub(super) ledger: Ledger,
     pub(super) link: Option<Link>,
+    pub(super) configuration: Configuration,
+    /// What the service said to the configuration that stands.
+    pub(super) confirmation: Option<Confirmation>,
+    pub(super) attendance: Attendance,
+    pub(super) client: Option<Seated>,
+    /// What a client is told when the session is stopped.
+    pub(super) farewell: Farewell,
     watchers: BTreeMap<String, Watcher>,
 }
 
 impl Session {
-    pub(super) const fn new(lifecycle: Lifecycle, ledger: Ledger) -> Self {
-        Self { lifecycle, ledger, link: None, watchers: BTreeMap::new() }
+    pub(super) const fn new(
+        lifecycle: Lifecycle,
+        ledger: Ledger,
+        configuration: Configuration,
+        attendance: Attendance,
+    ) -> Self {
+        Self {
+            lifecycle,
+            ledger,
+            link: None,
+            configuration,
+            confirmation: None,
+            attendance,
+            client: None,
+            farewell: Farewell::Deleted,
+            watchers: BTreeMap::new(),
+        }
+    }
+
+    /// When the session has something to do, if nothing happens.
+    pub(super) fn next_timeout(&self) -> Option<Moment> {
+        let timeouts = [
+            self.lifecycle.next_timeout(),
+            self.ledger.next_timeout(),
+            self.attendance.next_timeout().filter(|_| !self.is_stopped()),
+        ];
+        timeouts.into_iter().flatten().min()
+    }
+
+    /// Whether its owner has ended it.
+    pub(super) const fn is_stopped(&self) -> bool {
+        matches!(self.lifecycle.state(), State::Stopped { .. })
     }
 
     /// Registers whoever wants to be told of a request; a later one replaces an earlier one.

@@ -24,6 +24,16 @@ pub enum Origin {
     Ingress,
 }
 
+impl Origin {
+    /// The spelling in JSON and the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Ingress => "ingress",
+        }
+    }
+}
+
 /// An entry of the registry: what everybody may know of a session without asking its actor.
 #[derive(Debug)]
 pub struct SessionEntry {
