@@ -23,8 +23,6 @@ const ATTEMPT_MARGIN: Duration = Duration::from_secs(5);
 const FILES_BESIDE_SESSIONS: u64 = 1000;
 /// The longest `Retry-After` that is believed: a longer one is more likely a mistake than a plan.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
-/// A drop-in client that has vanished is not waited for: whoever comes back gets a session of its own.
-const LINGER: Duration = Duration::ZERO;
 /// How long a client may take from its upgrade to its `ClientConfigureSession`, which every SDK sends at once.
 const CONFIGURE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -160,7 +158,7 @@ fn manager_setup(config: &Config, directory: &Directory, metrics: &Arc<Metrics>)
             max_sessions: config.sessions.max as usize,
             retention: config.sessions.retention,
             shards: available_parallelism().map_or(1, usize::from),
-            linger: LINGER,
+            linger: config.ingress.linger,
             configure_within: CONFIGURE_WITHIN,
         },
         metrics: Arc::clone(metrics),

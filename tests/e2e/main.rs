@@ -10,6 +10,7 @@
 mod codes;
 mod failures;
 mod gauges;
+mod ingress;
 mod operator;
 mod outage;
 mod panics;

@@ -32,6 +32,9 @@ use crate::{
     },
 };
 
+/// "Try again later" (the registry of RFC 6455's codes): a client that was too slow.
+const SLOW: u16 = 1013;
+
 type Socket = WebsocketContext<Client>;
 
 /// What a client's message waits for its turn as.
@@ -248,6 +251,10 @@ impl Client {
         }
         let description = Some(parting.reason()).filter(|reason| !reason.is_empty()).map(str::to_owned);
         ctx.close(Some(CloseReason { code: CloseCode::from(parting.close), description }));
+        // It was told, and has nothing to come back for; unless it was only too slow.
+        if parting.close != SLOW {
+            self.seated.leaves(Departure::Closed);
+        }
         self.flow.end();
         ctx.stop();
     }

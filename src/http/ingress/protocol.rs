@@ -95,7 +95,6 @@ impl Protocol {
         Self { stage: Stage::Opening, fragments: None, max_message_bytes }
     }
 
-
     /// Takes a frame.
     pub(super) fn receive(&mut self, frame: Frame) -> Step {
         if matches!(self.stage, Stage::Over) {
