@@ -42,14 +42,16 @@ impl SessionActor {
     /// Watches the line of the client that sits here, whose listener may end without a word. A new actor begins
     /// with this, since the watch of the one before it has ended with it.
     pub(super) fn watch_line(&self, ctx: &mut Context<Self>) {
-        let Some(seat) = self.session.borrow().client.as_ref().map(|seated| seated.seat().clone()) else {
+        let Some((client, gone)) =
+            self.session.borrow().client.as_ref().map(|seated| (seated.id(), seated.seat().gone()))
+        else {
             return;
         };
         let address = ctx.address();
         ctx.spawn(
             async move {
-                seat.gone().await;
-                address.do_send(Detach { client: seat.id(), how: Departure::Vanished });
+                gone.await;
+                address.do_send(Detach { client, how: Departure::Vanished });
             }
             .into_actor(self),
         );
@@ -215,11 +217,14 @@ impl Handler<FailRequest> for SessionActor {
         if session.seated(client).is_none() {
             return;
         }
-        let is_known = session.ledger.record(&req_id).is_some();
-        session.ledger.fail(&req_id, code, &reason, self.context.clock.now());
+        let now = self.context.clock.now();
+        // A request whose first piece found no room: what comes of its rest must not begin it anew.
+        let is_noted = session.ledger.record(&req_id).is_some()
+            || session.ledger.accept(&req_id, Bytes::new(), false, usize::MAX, now).is_ok();
+        session.ledger.fail(&req_id, code, &reason, now);
         session.wake_link();
         report_settled(&self.context, &mut session, Teller::Session);
-        if !is_known {
+        if !is_noted {
             session.tell_failed(req_id, code, reason);
         }
     }

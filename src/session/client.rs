@@ -16,7 +16,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{
+    mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    watch,
+};
 
 use crate::{
     errors::{ErrorCode, SessionError},
@@ -134,6 +137,7 @@ pub struct ClientSeat {
     sender: UnboundedSender<ToClient>,
     meter: Arc<Meter>,
     bound: usize,
+    listener: watch::Receiver<()>,
 }
 
 /// The listener's end of the line. Dropping it tells the session that its client has vanished.
@@ -141,6 +145,8 @@ pub struct ClientSeat {
 pub struct ClientLine {
     receiver: UnboundedReceiver<ToClient>,
     taker: LineTaker,
+    /// Kept for its drop.
+    _listens: watch::Sender<()>,
 }
 
 /// Counts what the client has taken, for whoever gave the [`ClientLine`] away as a stream.
@@ -156,8 +162,9 @@ pub fn client_line(bound_bytes: usize) -> (ClientSeat, ClientLine) {
     let id = ClientId(NEXT_CLIENT.fetch_add(1, Ordering::Relaxed));
     let meter = Arc::new(Meter::default());
     let (sender, receiver) = unbounded_channel();
-    let seat = ClientSeat { id, sender, meter: Arc::clone(&meter), bound: bound_bytes };
-    (seat, ClientLine { receiver, taker: LineTaker { id, meter } })
+    let (listens, listener) = watch::channel(());
+    let seat = ClientSeat { id, sender, meter: Arc::clone(&meter), bound: bound_bytes, listener };
+    (seat, ClientLine { receiver, taker: LineTaker { id, meter }, _listens: listens })
 }
 
 impl ClientSeat {
@@ -189,9 +196,10 @@ impl ClientSeat {
         self.sender.is_closed()
     }
 
-    /// Ends when nobody listens any more.
-    pub(super) async fn gone(&self) {
-        self.sender.closed().await;
+    /// Ends when nobody listens any more. It does not keep the line open.
+    pub(super) fn gone(&self) -> impl Future<Output = ()> + use<> {
+        let mut listener = self.listener.clone();
+        async move { while listener.changed().await.is_ok() {} }
     }
 }
 
@@ -270,4 +278,99 @@ fn cost(message: &ToClient) -> usize {
             | ToClient::RequestInterrupted { .. }
             | ToClient::Ended(_) => 0,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: usize) -> ToClient {
+        ToClient::Message(Bytes::from(vec![0; bytes]))
+    }
+
+    async fn bytes(line: &mut ClientLine) -> usize {
+        match line.next().await {
+            Some(ToClient::Message(bytes)) => bytes.len(),
+            other => panic!("it is no message: {other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_bounded_until_the_clients_socket_has_taken_it() {
+        let (seat, mut line) = client_line(1000);
+        assert_eq!(seat.push(message(800)), Ok(()));
+        assert_eq!(seat.push(message(200)), Err(NotPushed::Overrun));
+        assert_eq!(bytes(&mut line).await, 800);
+        assert_eq!(line.waiting_bytes(), 800, "the listener has it, and its socket has not");
+        assert_eq!(seat.push(message(200)), Err(NotPushed::Overrun));
+        line.taken(500);
+        assert_eq!(seat.push(message(200)), Ok(()));
+        assert_eq!(bytes(&mut line).await, 200);
+        line.taker().taken(500);
+        assert_eq!(line.waiting_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn one_message_above_the_bound_passes_an_empty_line_and_the_last_word_any() {
+        let (seat, mut line) = client_line(10);
+        assert_eq!(seat.push(message(5000)), Ok(()));
+        assert_eq!(seat.push(ToClient::Ready), Err(NotPushed::Overrun));
+        seat.end(Farewell::Overrun);
+        drop(seat);
+        assert_eq!(bytes(&mut line).await, 5000);
+        assert!(matches!(line.next().await, Some(ToClient::Ended(Farewell::Overrun))));
+        assert!(line.next().await.is_none());
+        line.taken(usize::MAX);
+        assert_eq!(line.waiting_bytes(), 0, "counting too much does not wrap");
+    }
+
+    #[test]
+    fn tiny_messages_are_bounded_too() {
+        let (seat, _line) = client_line(64 << 10);
+        let mut pushed = 0;
+        while seat.push(ToClient::Message(Bytes::new())).is_ok() {
+            pushed += 1;
+            assert!(pushed < 10_000, "there must be a bound");
+        }
+        assert!(pushed > 500, "{pushed}");
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_dropped_is_noticed_and_the_watch_keeps_none_open() {
+        let (seat, mut line) = client_line(10);
+        let gone = seat.gone();
+        assert!(!seat.is_gone());
+        drop(seat);
+        assert!(line.next().await.is_none());
+        drop(line);
+        gone.await;
+
+        let (seat, line) = client_line(10);
+        drop(line);
+        assert!(seat.is_gone());
+        assert_eq!(seat.push(ToClient::Ready), Err(NotPushed::Gone));
+    }
+
+    #[test]
+    fn clients_differ() {
+        let (first, line) = client_line(1);
+        let (second, _) = client_line(1);
+        assert_ne!(first.id(), second.id());
+        assert_eq!((first.clone().id(), line.id()), (first.id(), first.id()));
+    }
+
+    #[test]
+    fn a_hold_is_told_as_what_the_client_can_know_of_it() {
+        use crate::errors::{Egress, Evidence, Observed, Phase};
+        let evidence = Evidence::new(Phase::WebsocketConnect, Observed::Answer, Egress::None);
+        let error = Arc::new(SessionError::classified(evidence, "told by a test"));
+        let told = |hold: &Hold| Farewell::of_hold(hold, Some(&error));
+        assert!(matches!(told(&Hold::Operator), Farewell::ParkedByOperator));
+        assert!(matches!(told(&Hold::KeyRefused), Farewell::KeyRefused));
+        assert!(matches!(told(&Hold::Error(ErrorCode::CreditsExhausted)), Farewell::Error(_)));
+        let billing = ErrorCode::BillingRequired;
+        assert!(matches!(told(&Hold::Suspension(billing)), Farewell::Suspended(code) if code == billing));
+        // A suspension for a token stands for the API key.
+        assert!(matches!(told(&Hold::Suspension(ErrorCode::SessionTokenInvalid)), Farewell::KeyRefused));
+    }
 }
