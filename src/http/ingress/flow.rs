@@ -150,19 +150,23 @@ impl Flow {
 
     /// Takes what is on the line while the socket takes nothing, so that a last word is found behind what waits.
     fn look_ahead(&self, now: Instant) {
-        let mut line = self.line.borrow_mut();
-        let Some(line) = line.as_mut() else { return };
-        while let Some(Some(message)) = line.next().now_or_never() {
-            let is_last = matches!(message, ToClient::Ended(_));
-            if matches!(message, ToClient::Ended(Farewell::Overrun)) {
-                // Frames are missing after those that wait: what is left of them is of no use.
-                self.queue.take();
+        while let Some(Some(message)) = self.take_ready() {
+            match &message {
+                // Frames are missing after those that wait: these are of no use.
+                ToClient::Ended(Farewell::Overrun) => return self.cut_short(message),
+                ToClient::Ended(_) => self.ended_at.set(Some(now)),
+                ToClient::Ready
+                | ToClient::Message(_)
+                | ToClient::RequestFailed { .. }
+                | ToClient::RequestInterrupted { .. } => {}
             }
             self.queue.borrow_mut().push_back(message);
-            if is_last {
-                self.ended_at.set(Some(now));
-            }
         }
+    }
+
+    /// The next message, if it is there.
+    fn take_ready(&self) -> Option<Option<ToClient>> {
+        self.line.borrow_mut().as_mut()?.next().now_or_never()
     }
 
     /// Drops all that waits but for the last word. The session learns that its client is gone.

@@ -60,11 +60,12 @@ async fn each_code_reaches_the_client_in_each_phase_in_the_services_own_words() 
     for row in &ROWS {
         let message = text_of(row, row.message);
         let body = json!({"message": message, "trace": "7"});
+        let before = world.errors(row.upgrade_code().as_str());
         fault(&world, row, &json!("upgrade"), &json!({"http": {"status": row.status, "body": body}}));
         let refused = Upgrade::new(&world, ACME, &avatar(row)).await.connect().await.err().unwrap();
         assert_eq!((refused.status, refused.message()), (row.status, message), "{}", row.code);
         assert!(refused.body.contains("trace"), "the body is the service's own: {refused:?}");
-        assert_eq!(world.errors(row.upgrade_code().as_str()), 1.0, "{}", row.code);
+        assert_eq!(world.errors(row.upgrade_code().as_str()) - before, 1.0, "{}", row.code);
         world.simulator.clear_faults();
 
         fault(&world, row, &json!("handshake"), &fails_with(row));
@@ -92,9 +93,9 @@ async fn what_greenroom_found_out_is_told_by_the_table() {
         everything_fails() + "upstream.deadlines.connect_ms = 300\nupstream.deadlines.handshake_ms = 300";
     let world = World::start(&settings).await;
     for (at, effect, code) in [
-        ("token", json!({"http": {"status": 402}}), ErrorCode::BillingRequired),
-        ("token", json!({"http": {"status": 403}}), ErrorCode::AppIdUnrecognized),
-        ("token", json!({"http": {"status": 500}}), ErrorCode::ServerError),
+        ("token", json!({"http": {"status": 402, "body": ""}}), ErrorCode::BillingRequired),
+        ("token", json!({"http": {"status": 403, "body": ""}}), ErrorCode::AppIdUnrecognized),
+        ("token", json!({"http": {"status": 500, "body": ""}}), ErrorCode::ServerError),
         ("token", json!({"drop": {}}), ErrorCode::ConnectionFailed),
         ("token", json!({"nonsense": "token_without_token"}), ErrorCode::ProtocolError),
         ("token", json!({"http": {"status": 304}}), ErrorCode::Unknown),
