@@ -29,6 +29,7 @@ fn the_shipped_file_has_the_values_of_the_defaults() {
     assert_eq!(config.defaults, default.defaults);
     assert_eq!(config.recovery, default.recovery);
     assert_eq!(config.outbox, default.outbox);
+    assert_eq!(config.ingress, default.ingress);
     assert_eq!(config.sessions, default.sessions);
     assert_eq!(config.telemetry, default.telemetry);
     let [acme] = config.tenants.as_slice() else { panic!("one tenant, not {}", config.tenants.len()) };

@@ -32,8 +32,8 @@ use std::{
 
 pub use mistakes::{ConfigErrors, Mistake, Place};
 pub use types::{
-    Admin, Config, Continuity, Deadlines, Defaults, LogFormat, Outbox, Recovery, Server, Sessions, Store,
-    Telemetry, Tenant, Upstream, UpstreamAuth,
+    Admin, Config, Deadlines, Defaults, Ingress, LogFormat, Outbox, PartialFailure, Recovery, Server,
+    Sessions, Store, Telemetry, Tenant, Upstream, UpstreamAuth,
 };
 
 use reader::{Report, Section};

@@ -242,7 +242,7 @@ impl<'a> Section<'a> {
             Value::Integer(None) => Err(format!("is out of all bounds; use {}", allowed())),
             Value::Text(_)
             | Value::Float(_)
-            | Value::Boolean
+            | Value::Boolean(_)
             | Value::Datetime
             | Value::Array(_)
             | Value::Table(_) => Err(format!("is {}, but must be {}", node.value.kind(), allowed())),
@@ -300,7 +300,7 @@ impl<'a> Section<'a> {
             Value::Float(None) | Value::Integer(None) => {
                 Err(format!("is out of all bounds; use {}", allowed()))
             }
-            Value::Text(_) | Value::Boolean | Value::Datetime | Value::Array(_) | Value::Table(_) => {
+            Value::Text(_) | Value::Boolean(_) | Value::Datetime | Value::Array(_) | Value::Table(_) => {
                 Err(format!("is {}, but must be {}", node.value.kind(), allowed()))
             }
         });
@@ -314,6 +314,20 @@ impl<'a> Section<'a> {
             text.parse().map_err(|_| format!("\"{}\" is not {EXPECTED}", text.escape_debug()))
         })
         .unwrap_or(default)
+    }
+
+    /// `true` or `false`.
+    pub(super) fn switch(&self, key: &'static str, default: bool) -> bool {
+        let value = self.value(key, |node| match &node.value {
+            Value::Boolean(value) => Ok(*value),
+            Value::Text(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Datetime
+            | Value::Array(_)
+            | Value::Table(_) => Err(format!("is {}, but must be true or false", node.value.kind())),
+        });
+        value.unwrap_or(default)
     }
 
     /// One of a few words.

@@ -5,15 +5,18 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Config, Continuity, Deadlines, Defaults, LogFormat, Outbox, Recovery, Server, Sessions, Store,
-    Telemetry, Upstream, UpstreamAuth,
+    Admin, Config, Deadlines, Defaults, Ingress, LogFormat, Outbox, PartialFailure, Recovery, Server,
+    Sessions, Store, Telemetry, Upstream, UpstreamAuth,
     reader::Section,
     tenants::{check_key, read_policy, read_tenants},
 };
-use crate::recovery::{
-    Backoff, BudgetConfig, Policy,
-    fleet::{BreakerConfig, GateConfig},
-    lifecycle::StableAfter,
+use crate::{
+    outbox::Continuity,
+    recovery::{
+        Backoff, BudgetConfig, Policy,
+        fleet::{BreakerConfig, GateConfig},
+        lifecycle::StableAfter,
+    },
 };
 
 const KIB: u32 = 1024;
@@ -22,7 +25,6 @@ const HOUR_S: u64 = 3600;
 const DAY_S: u64 = 24 * HOUR_S;
 
 pub(super) fn read_config(root: &Section<'_>) -> Config {
-    root.not_yet("ingress", "the drop-in ingress has no settings in this version; leave the section out");
     let server = root.section("server", read_server);
     let admin = root.section("admin", |section| read_admin(section, &server));
     let recovery = root.section("recovery", read_recovery);
@@ -32,6 +34,7 @@ pub(super) fn read_config(root: &Section<'_>) -> Config {
         store: root.section("store", read_store),
         defaults: root.section("defaults", read_defaults),
         outbox: root.section("outbox", read_outbox),
+        ingress: root.section("ingress", read_ingress),
         sessions: root.section("sessions", read_sessions),
         telemetry: root.section("telemetry", read_telemetry),
         server,
@@ -94,14 +97,7 @@ fn read_upstream(section: &Section<'_>) -> Upstream {
         gate: section.section("gate", read_gate),
         breaker: section.section("breaker", read_breaker),
     };
-    if upstream.half_open <= upstream.ping * 2 {
-        let text = format!(
-            "is {} s, but must be more than twice upstream.ping_s ({} s), or one lost ping ends a connection",
-            upstream.half_open.as_secs(),
-            upstream.ping.as_secs()
-        );
-        section.mistake("half_open_s", text);
-    }
+    check_half_open(section, "upstream", upstream.ping, upstream.half_open);
     upstream
 }
 
@@ -159,9 +155,8 @@ fn read_store(section: &Section<'_>) -> Store {
 }
 
 fn read_defaults(section: &Section<'_>) -> Defaults {
-    let words =
-        [("off", Continuity::Off), ("unanswered", Continuity::Unanswered), ("resume", Continuity::Resume)];
-    let continuity = section.choice("continuity", Continuity::Off, &words);
+    let words = [Continuity::Off, Continuity::Unanswered, Continuity::Resume].map(|it| (it.as_str(), it));
+    let continuity = section.choice("continuity", Continuity::default(), &words);
     Defaults { continuity }
 }
 
@@ -206,7 +201,47 @@ fn read_outbox(section: &Section<'_>) -> Outbox {
     let default = Outbox::default();
     Outbox {
         session_bytes: section.bytes("session_bytes", default.session_bytes, 64 * KIB..=1024 * MIB),
+        tenant_bytes: section.bytes("tenant_bytes", default.tenant_bytes, MIB..=4095 * MIB),
+        total_bytes: section.bytes("total_bytes", default.total_bytes, MIB..=4095 * MIB),
         max_age: section.seconds("max_age_s", default.max_age, 1..=HOUR_S),
+    }
+}
+
+fn read_ingress(section: &Section<'_>) -> Ingress {
+    let default = Ingress::default();
+    let ingress = Ingress {
+        linger: section.seconds("linger_s", default.linger, 0..=HOUR_S),
+        upgrade: section.millis("upgrade_ms", default.upgrade, 100..=300_000),
+        partial_failure: section.choice(
+            "partial_failure",
+            default.partial_failure,
+            &[("error", PartialFailure::Error), ("end", PartialFailure::End)],
+        ),
+        token_single_use: section.switch("token_single_use", default.token_single_use),
+        confirm: section.millis("confirm_ms", default.confirm, 1000..=300_000),
+        client_bytes: section.bytes("client_bytes", default.client_bytes, 64 * KIB..=1024 * MIB),
+        slow_client: section.millis("slow_client_ms", default.slow_client, 1000..=300_000),
+        max_message_bytes: section.bytes(
+            "max_message_bytes",
+            default.max_message_bytes,
+            64 * KIB..=256 * MIB,
+        ),
+        ping: section.seconds("ping_s", default.ping, 1..=300),
+        half_open: section.seconds("half_open_s", default.half_open, 3..=HOUR_S),
+    };
+    check_half_open(section, "ingress", ingress.ping, ingress.half_open);
+    ingress
+}
+
+/// One ping that is lost must not end a connection.
+fn check_half_open(section: &Section<'_>, name: &str, ping: Duration, half_open: Duration) {
+    if half_open <= ping * 2 {
+        let text = format!(
+            "is {} s, but must be more than twice {name}.ping_s ({} s), or one lost ping ends a connection",
+            half_open.as_secs(),
+            ping.as_secs()
+        );
+        section.mistake("half_open_s", text);
     }
 }
 

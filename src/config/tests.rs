@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use super::*;
 use crate::{
     errors::{Action, ErrorCode},
+    outbox::Continuity,
     recovery::fleet::GateConfig,
 };
 
@@ -156,22 +157,57 @@ fn an_upstream_url_has_a_scheme_it_can_use_and_nothing_that_would_be_lost() {
 #[test]
 fn what_this_version_does_not_have_is_refused_by_name() {
     let text = "[store]\nurl = \"etcd://me:hunter2@host:2379\"\n\
-                [[upstream.fallback]]\nname = \"eu\"\n[ingress]\nupgrade_ms = 1\n";
+                [[upstream.fallback]]\nname = \"eu\"\n";
     let found = mistakes(text);
-    assert_eq!(found.len(), 3, "{found:#?}");
+    assert_eq!(found.len(), 2, "{found:#?}");
     assert!(
         found[0].contains("store.url: the etcd store is not built: this version keeps sessions in memory")
     );
     assert!(!found[0].contains("hunter2"), "{found:#?}");
     assert!(found[1].contains("upstream.fallback: further regions"), "{found:#?}");
-    assert!(found[2].contains("ingress: the drop-in ingress"), "{found:#?}");
 }
 
 #[test]
-fn what_is_accepted_but_does_less_than_it_says_is_noted() {
-    assert!(read("").notes().is_empty());
-    let notes = read("[defaults]\ncontinuity = \"unanswered\"\n").notes();
-    assert!(notes[0].contains("defaults.continuity"), "{notes:?}");
+fn the_ingress_has_its_settings_and_each_is_checked() {
+    let text =
+        "[ingress]\nlinger_s = 5\nupgrade_ms = 500\npartial_failure = \"end\"\ntoken_single_use = false\n";
+    let ingress = read(text).ingress;
+    assert_eq!((ingress.linger, ingress.upgrade), (Duration::from_secs(5), Duration::from_millis(500)));
+    assert_eq!((ingress.partial_failure, ingress.token_single_use), (PartialFailure::End, false));
+    let variables = env([
+        ("GREENROOM_INGRESS__LINGER_S", "7"),
+        ("GREENROOM_INGRESS__TOKEN_SINGLE_USE", "true"),
+        ("GREENROOM_INGRESS__PARTIAL_FAILURE", "error"),
+    ]);
+    let ingress = parse(text, "test.toml", &variables).unwrap_or_else(|errors| panic!("{errors}")).ingress;
+    assert_eq!((ingress.linger, ingress.token_single_use), (Duration::from_secs(7), true));
+    assert_eq!(ingress.partial_failure, PartialFailure::Error);
+    for (line, says) in [
+        ("linger_s = 3601", "0 to 3600"),
+        ("upgrade_ms = 99", "100 to 300000"),
+        ("partial_failure = \"none\"", "use \"error\" or \"end\""),
+        ("token_single_use = \"yes\"", "true or false"),
+        ("confirm_ms = 999", "1000 to 300000"),
+        ("client_bytes = 1024", "65536"),
+        ("slow_client_ms = 1", "1000 to 300000"),
+        ("max_message_bytes = 1", "65536"),
+        ("half_open_s = 30", "twice ingress.ping_s (15 s)"),
+        ("upgrade_s = 8", "nearest known one is \"upgrade_ms\""),
+    ] {
+        let found = mistakes(&format!("[ingress]\n{line}\n"));
+        let key = line.split(' ').next().unwrap();
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].contains(&format!("ingress.{key}: ")) && found[0].contains(says), "{found:#?}");
+    }
+}
+
+#[test]
+fn each_continuity_is_read_and_the_default_sends_again_what_nothing_was_answered_to() {
+    assert_eq!(read("").defaults.continuity, Continuity::Unanswered);
+    for continuity in [Continuity::Off, Continuity::Unanswered, Continuity::Resume] {
+        let text = format!("[defaults]\ncontinuity = \"{}\"\n", continuity.as_str());
+        assert_eq!(read(&text).defaults.continuity, continuity);
+    }
 }
 
 #[test]

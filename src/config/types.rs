@@ -9,10 +9,13 @@ use std::{
 use secrecy::SecretString;
 use url::Url;
 
-use crate::recovery::{
-    Backoff, BudgetConfig, Policy, TenantId,
-    fleet::{BreakerConfig, GateConfig},
-    lifecycle::StableAfter,
+use crate::{
+    outbox::Continuity,
+    recovery::{
+        Backoff, BudgetConfig, Policy, TenantId,
+        fleet::{BreakerConfig, GateConfig},
+        lifecycle::StableAfter,
+    },
 };
 
 const KIB: usize = 1024;
@@ -35,6 +38,8 @@ pub struct Config {
     pub recovery: Recovery,
     /// The audio that is kept until its request has an outcome.
     pub outbox: Outbox,
+    /// The drop-in ingress and console, for the official SDKs.
+    pub ingress: Ingress,
     /// Bounds on sessions.
     pub sessions: Sessions,
     /// Logs and metrics.
@@ -162,32 +167,6 @@ pub enum Store {
     Memory,
 }
 
-/// What happens to the audio of a request when its connection breaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Continuity {
-    /// The request fails.
-    #[default]
-    Off,
-    /// Sent again if nothing was answered yet, else failed. Not carried out yet, see [`Config::notes`].
-    Unanswered,
-    /// Sent again from where playing stopped. Not carried out yet, see [`Config::notes`].
-    Resume,
-}
-
-impl Config {
-    /// What is accepted but does less than it says, each as one sentence.
-    pub fn notes(&self) -> Vec<String> {
-        match self.defaults.continuity {
-            Continuity::Off => Vec::new(),
-            Continuity::Unanswered | Continuity::Resume => vec![
-                "defaults.continuity: this version does not send audio again yet; requests that are open when \
-                 a connection breaks fail by name, as with \"off\""
-                    .to_owned(),
-            ],
-        }
-    }
-}
-
 /// `[defaults]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Defaults {
@@ -227,13 +206,75 @@ impl Default for Recovery {
 pub struct Outbox {
     /// The most bytes of audio that one session keeps.
     pub session_bytes: usize,
+    /// The most bytes of audio that all sessions of one tenant keep together.
+    pub tenant_bytes: usize,
+    /// The most bytes of audio that all sessions keep together.
+    pub total_bytes: usize,
     /// Audio older than this is not sent any more; its request fails.
     pub max_age: Duration,
 }
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self { session_bytes: 8 * MIB, max_age: Duration::from_secs(30) }
+        Self {
+            session_bytes: 8 * MIB,
+            tenant_bytes: 256 * MIB,
+            total_bytes: 1024 * MIB,
+            max_age: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What a client is told of a request that failed by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PartialFailure {
+    /// A `ServerError` with the request's id, then a final frame.
+    #[default]
+    Error,
+    /// The final frame alone, for clients that reconnect on any error.
+    End,
+}
+
+/// `[ingress]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ingress {
+    /// How long a session outlives a client that vanished, for the client's return.
+    pub linger: Duration,
+    /// How long a client's upgrade waits for the service's.
+    pub upgrade: Duration,
+    /// What a client is told of a request that failed by itself.
+    pub partial_failure: PartialFailure,
+    /// Whether a session token serves for one connection only.
+    pub token_single_use: bool,
+    /// How long a client may be without a confirmation after its upgrade.
+    pub confirm: Duration,
+    /// The most bytes that wait for a client that reads slowly.
+    pub client_bytes: usize,
+    /// How long a client may take nothing of what waits for it.
+    pub slow_client: Duration,
+    /// The largest message that a client may send, in bytes.
+    pub max_message_bytes: usize,
+    /// How often a client is pinged.
+    pub ping: Duration,
+    /// After how long without anything received a client counts as gone.
+    pub half_open: Duration,
+}
+
+impl Default for Ingress {
+    fn default() -> Self {
+        Self {
+            linger: Duration::ZERO,
+            // Python's client gives its upgrade up after 10 s, and should see the answer instead.
+            upgrade: Duration::from_secs(8),
+            partial_failure: PartialFailure::Error,
+            token_single_use: true,
+            confirm: Duration::from_secs(30),
+            client_bytes: 8 * MIB,
+            slow_client: Duration::from_secs(15),
+            max_message_bytes: 16 * MIB,
+            ping: Duration::from_secs(15),
+            half_open: Duration::from_secs(45),
+        }
     }
 }
 

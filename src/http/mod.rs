@@ -7,17 +7,21 @@ mod admin;
 mod audio;
 mod auth;
 mod body;
+mod console;
+mod ingress;
 mod problem;
 mod requests;
 mod sessions;
 
 use std::{
+    any::Any,
     io,
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread::available_parallelism,
     time::Duration,
 };
 
@@ -32,11 +36,15 @@ use actix_web::{
     },
     web,
 };
-use tokio::sync::Notify;
+use socket2::SockRef;
+use tokio::{net::TcpStream, sync::Notify};
 
+use ingress::Ingress;
+pub use ingress::rendering;
 pub use problem::Problem;
 
 use crate::{
+    config,
     manager::ManagerHandle,
     recovery::Policy,
     telemetry::Metrics,
@@ -46,8 +54,12 @@ use crate::{
 /// How long a client may take to send a request's head.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Threads of each listener: handlers only pass messages on, and one thread answers tens of thousands a second.
-const WORKERS: usize = 1;
+/// Threads of the admin listener: handlers only pass messages on, and one thread answers tens of thousands a second.
+const ADMIN_WORKERS: usize = 1;
+
+/// What a client that takes nothing may have beyond `ingress.slow_client_ms` before its connection is cut: the
+/// ingress tells a client first.
+const UNTAKEN_MARGIN: Duration = Duration::from_secs(5);
 
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +104,7 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lifecycle: Arc<ProcessLifecycle>,
     pub(crate) max_body_bytes: usize,
+    pub(crate) ingress: Arc<Ingress>,
 }
 
 /// What the listeners are made from.
@@ -110,6 +123,8 @@ pub struct Setup {
     pub lifecycle: Arc<ProcessLifecycle>,
     /// Bytes of a request's audio at most.
     pub max_body_bytes: usize,
+    /// The drop-in console and ingress.
+    pub ingress: config::Ingress,
 }
 
 /// Both listeners, bound and serving.
@@ -146,8 +161,9 @@ pub fn bind(address: SocketAddr, what: &str) -> io::Result<TcpListener> {
 /// # Errors
 ///
 /// A listener cannot be used.
-pub fn serve(setup: Setup, data: TcpListener, admin: TcpListener) -> io::Result<Listeners> {
-    let (data_address, admin_address) = (data.local_addr()?, admin.local_addr()?);
+pub fn serve(setup: Setup, data: TcpListener, admin_listener: TcpListener) -> io::Result<Listeners> {
+    let (data_address, admin_address) = (data.local_addr()?, admin_listener.local_addr()?);
+    let untaken = setup.ingress.slow_client + UNTAKEN_MARGIN;
     let app = App {
         surface: Surface::Data,
         manager: setup.manager,
@@ -157,11 +173,15 @@ pub fn serve(setup: Setup, data: TcpListener, admin: TcpListener) -> io::Result<
         metrics: setup.metrics,
         lifecycle: setup.lifecycle,
         max_body_bytes: setup.max_body_bytes,
+        ingress: Arc::new(Ingress::new(setup.ingress)),
     };
-    let data = server(app.clone(), data, |routes| {
-        routes.configure(session_paths);
+    // Frames go through the data plane's threads.
+    let workers = available_parallelism().map_or(1, usize::from);
+    let data = server(app.clone(), data, workers, untaken, |routes| {
+        routes.configure(session_paths).configure(ingress::paths);
     })?;
-    let admin = server(App { surface: Surface::Admin, ..app }, admin, |routes| {
+    let admin = App { surface: Surface::Admin, ..app };
+    let admin = server(admin, admin_listener, ADMIN_WORKERS, untaken, |routes| {
         routes.configure(session_paths).configure(admin_paths);
     })?;
     let handles = (data.handle(), admin.handle());
@@ -170,20 +190,42 @@ pub fn serve(setup: Setup, data: TcpListener, admin: TcpListener) -> io::Result<
     Ok(Listeners { data: handles.0, admin: handles.1, data_address, admin_address })
 }
 
-fn server(app: App, listener: TcpListener, paths: fn(&mut web::ServiceConfig)) -> io::Result<Server> {
+fn server(
+    app: App,
+    listener: TcpListener,
+    workers: usize,
+    untaken: Duration,
+    paths: fn(&mut web::ServiceConfig),
+) -> io::Result<Server> {
     let server = HttpServer::new(move || {
         WebApp::new()
             .app_data(web::Data::new(app.clone()))
             .configure(paths)
             .default_service(web::to(path_not_found))
     })
-    .workers(WORKERS)
+    .workers(workers)
+    // Frames are small and must not wait for one another.
+    .tcp_nodelay(true)
+    .on_connect(move |socket, _| bound_untaken(socket, untaken))
     .client_request_timeout(HEAD_DEADLINE)
     // Signals are the command line's: it drains first.
     .disable_signals()
     .shutdown_timeout(2)
     .listen(listener)?;
     Ok(server.run())
+}
+
+/// Ends a connection whose peer takes nothing of what waits for it, and one whose peer vanished without a word while
+/// something was on its way: the server itself waits for either without end.
+fn bound_untaken(socket: &dyn Any, bound: Duration) {
+    #[cfg(target_os = "linux")]
+    if let Some(socket) = socket.downcast_ref::<TcpStream>()
+        && let Err(error) = SockRef::from(socket).set_tcp_user_timeout(Some(bound))
+    {
+        tracing::debug!(%error, "the time for untaken data could not be set on a socket");
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, bound);
 }
 
 /// A path with a handler for each of its methods; the others are told which these are.

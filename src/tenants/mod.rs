@@ -1,6 +1,7 @@
 //! Tenants, their keys and quotas: who is calling, and what they may have.
 
 mod keys;
+pub mod tokens;
 
 use std::{fmt, sync::Arc};
 

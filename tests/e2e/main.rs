@@ -7,14 +7,17 @@
 )]
 #![allow(clippy::print_stdout, reason = "what was measured is for whoever runs the test")]
 
+mod client;
 mod codes;
 mod failures;
 mod gauges;
 mod hundred;
+mod ingress;
 mod operator;
 mod outage;
 mod panics;
 mod requests;
+mod seat;
 mod storm;
 mod suspension;
 mod table;
