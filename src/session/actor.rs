@@ -7,7 +7,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     Accepted, AskRequest, AudioRefused, FleetAnswer, FleetNews, FleetNotice, InjectPanic, Interrupt, Operate,
-    Operation, SendAudio, SessionContext, Snapshot,
+    Operation, Pause, Resume, SendAudio, SessionContext, Snapshot,
     connection::{Connection, Ending},
     crash::panic_error,
     messages::LinkNews,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     errors::SessionError,
-    outbox::{InterruptFate, Record},
+    outbox::{HoldFate, InterruptFate, Ledger, Record},
     recovery::{
         Generation, Moment,
         lifecycle::{Admission, Count, Effect, EndRequests, Input, State},
@@ -257,6 +257,7 @@ impl Handler<LinkNews> for SessionActor {
             LinkNews::Connected { generation, connection_id, capabilities } => {
                 Input::Connected { generation, connection_id, capabilities }
             }
+            LinkNews::DueEarlier => return self.arm_timer(ctx),
             LinkNews::RequestFailed { generation, error } => Input::RequestFailed { generation, error },
             LinkNews::Gone { generation, error } => {
                 let mut session = self.session.borrow_mut();
@@ -356,6 +357,43 @@ impl Handler<Interrupt> for SessionActor {
         session.wake_link();
         report_settled(&self.context, &mut session);
         actix::MessageResult((Some(req_id), fate))
+    }
+}
+
+impl SessionActor {
+    /// Changes whether a request is paused; its deadline moves.
+    fn hold(
+        &mut self,
+        req_id: Option<String>,
+        ctx: &mut Context<Self>,
+        change: impl FnOnce(&mut Ledger, &str, Moment) -> HoldFate,
+    ) -> actix::MessageResult<Pause> {
+        let mut session = self.session.borrow_mut();
+        let req_id = req_id.or_else(|| session.ledger.latest_open().map(|record| record.req_id.clone()));
+        let Some(req_id) = req_id else {
+            return actix::MessageResult((None, HoldFate::Unknown));
+        };
+        let fate = change(&mut session.ledger, &req_id, self.context.clock.now());
+        session.wake_link();
+        drop(session);
+        self.arm_timer(ctx);
+        actix::MessageResult((Some(req_id), fate))
+    }
+}
+
+impl Handler<Pause> for SessionActor {
+    type Result = actix::MessageResult<Pause>;
+
+    fn handle(&mut self, Pause(req_id): Pause, ctx: &mut Self::Context) -> Self::Result {
+        self.hold(req_id, ctx, Ledger::pause)
+    }
+}
+
+impl Handler<Resume> for SessionActor {
+    type Result = actix::MessageResult<Resume>;
+
+    fn handle(&mut self, Resume(req_id): Resume, ctx: &mut Self::Context) -> Self::Result {
+        actix::MessageResult(self.hold(req_id, ctx, Ledger::resume).0)
     }
 }
 

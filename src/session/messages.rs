@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::Snapshot;
 use crate::{
     errors::{ErrorCode, SessionError},
-    outbox::{InterruptFate, Record, Refusal},
+    outbox::{HoldFate, InterruptFate, Record, Refusal},
     recovery::{
         Generation, SessionId, StateName, TenantId,
         lifecycle::{Hold, Pass},
@@ -96,10 +96,20 @@ pub enum AudioRefused {
     Ledger(#[from] Refusal),
 }
 
-/// Interrupts a request; without an id, the one whose audio was accepted last.
+/// Interrupts a request; without an id, the one that began last.
 #[derive(Debug, Message)]
 #[rtype(result = "(Option<String>, InterruptFate)")]
 pub struct Interrupt(pub Option<String>);
+
+/// Pauses a request; without an id, the one that began last.
+#[derive(Debug, Message)]
+#[rtype(result = "(Option<String>, HoldFate)")]
+pub struct Pause(pub Option<String>);
+
+/// Lets a paused request play on; without an id, the one that began last.
+#[derive(Debug, Message)]
+#[rtype(result = "(Option<String>, HoldFate)")]
+pub struct Resume(pub Option<String>);
 
 /// Asks for the account of a request.
 #[derive(Debug, Message)]
@@ -157,6 +167,8 @@ pub enum FleetNews {
 pub(super) enum LinkNews {
     /// The service confirmed the session.
     Connected { generation: Generation, connection_id: String, capabilities: Vec<String> },
+    /// A deadline of a request has come nearer: the service plays on.
+    DueEarlier,
     /// A request failed by itself.
     RequestFailed { generation: Generation, error: Arc<SessionError> },
     /// The connection is gone: without an error it was closed by command.

@@ -26,7 +26,7 @@ pub use actor::SessionActor;
 pub use clock::Clock;
 pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
-    Interrupt, Operate, Operation, SendAudio, Watch,
+    Interrupt, Operate, Operation, Pause, Resume, SendAudio, Watch,
 };
 pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::start;

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, reason = "what was measured is for whoever runs the test")]
 
 mod codes;
+mod continuity;
 mod failures;
 mod gauges;
 mod operator;

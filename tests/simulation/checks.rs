@@ -169,8 +169,8 @@ impl World {
             self.breach_at(seat, "a backoff has no timer");
         }
         let LedgerConfig { session_bytes, max_open, .. } = ledger_config();
-        if it.ledger.queued_bytes() > session_bytes || it.ledger.open_count() > max_open {
-            let (bytes, open) = (it.ledger.queued_bytes(), it.ledger.open_count());
+        if it.ledger.kept_bytes() > session_bytes || it.ledger.open_count() > max_open {
+            let (bytes, open) = (it.ledger.kept_bytes(), it.ledger.open_count());
             self.breach_at(seat, &format!("its ledger holds {bytes} bytes of {open} requests"));
         }
         if it.ledger.open_count() != it.requests.len() {
@@ -178,7 +178,7 @@ impl World {
             self.breach_at(seat, &format!("{open} requests are open and {told} clients wait"));
         }
         let running = it.state == StateName::Running;
-        if !running && it.requests.values().any(|request| request.sent > 0) {
+        if !running && it.requests.values().any(|request| request.attempt.is_some()) {
             self.breach_at(seat, "a request waits for an answer on a connection that has ended");
         }
         let refuses = matches!(it.state, StateName::Parked | StateName::Failed | StateName::Stopped);

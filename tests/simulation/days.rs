@@ -60,6 +60,7 @@ fn day(seed: u64) {
     }
     print(&world, &states, begun.elapsed());
     assert_eq!(world.tally.unseen(), [], "every code happens on a day");
+    assert!(world.tally.resent > world.tally.resumed && world.tally.resumed > 0, "a day has replays");
     assert!(world.tally.exhausted > 0 && world.tally.suspensions > 0 && world.tally.breaker_changes > 0);
 }
 
@@ -106,8 +107,14 @@ fn print(world: &World, states: &std::collections::BTreeMap<&'static str, usize>
         tally.exhausted,
     );
     println!(
-        "  requests: {} accepted, {} refused, {:?}, {} pieces sent, {} late frames",
-        tally.accepted, tally.refused, tally.outcomes, tally.pieces, tally.late_frames
+        "  requests: {} accepted, {} refused, {:?}, {} pieces sent, {} sent again, {} of them from where playing stopped, {} late frames",
+        tally.accepted,
+        tally.refused,
+        tally.outcomes,
+        tally.pieces,
+        tally.resent,
+        tally.resumed,
+        tally.late_frames
     );
     println!("  errors {:?}\n  failures {:?}\n  states at midnight {states:?}", tally.errors, tally.failures);
 }

@@ -19,6 +19,8 @@ pub(crate) struct Tally {
     pub(crate) accepted: u64,
     pub(crate) refused: u64,
     pub(crate) pieces: u64,
+    pub(crate) resent: u64,
+    pub(crate) resumed: u64,
     pub(crate) late_frames: u64,
     pub(crate) exhausted: u64,
     pub(crate) recovered: u64,

@@ -54,6 +54,11 @@ pub(crate) enum Event {
         req_id: String,
         end: bool,
     },
+    Plays {
+        seat: usize,
+        generation: Generation,
+        req_id: String,
+    },
     RequestFails {
         seat: usize,
         generation: Generation,
@@ -121,6 +126,7 @@ pub(crate) struct World {
     /// Nothing ends any more by itself.
     pub(crate) healed: bool,
     pub(crate) next_request: u64,
+    pub(crate) fresh_id: u64,
     queue: BinaryHeap<Reverse<Due>>,
     sequence: u64,
     fleet_tick_at: Option<Moment>,
@@ -149,6 +155,7 @@ impl World {
             mischief: options.lively,
             healed: false,
             next_request: 0,
+            fresh_id: 0,
             queue: BinaryHeap::new(),
             sequence: 0,
             fleet_tick_at: None,
@@ -266,6 +273,7 @@ impl World {
             Event::Chunk { seat, req_id, left, end } => self.chunk(seat, req_id, left, end),
             Event::Interrupt(seat, req_id) => self.interrupt(seat, &req_id),
             Event::Frame { seat, generation, req_id, end } => self.frame(seat, generation, &req_id, end),
+            Event::Plays { seat, generation, req_id } => self.plays(seat, generation, &req_id),
             Event::RequestFails { seat, generation, req_id } => {
                 self.request_fails(seat, generation, &req_id);
             }
