@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod console;
 mod ingress;
+mod playing;
 mod problem;
 mod requests;
 mod sessions;
@@ -292,7 +293,9 @@ fn session_paths(routes: &mut web::ServiceConfig) {
         ))
         .service(post("/v1/sessions/{id}/requests", requests::send))
         .service(get("/v1/sessions/{id}/requests/{req_id}", requests::get))
-        .service(post("/v1/sessions/{id}/interrupt", requests::interrupt));
+        .service(post("/v1/sessions/{id}/interrupt", playing::interrupt))
+        .service(post("/v1/sessions/{id}/pause", playing::pause))
+        .service(post("/v1/sessions/{id}/resume", playing::resume));
 }
 
 /// The paths that only the admin plane has.

@@ -9,6 +9,7 @@
 
 mod client;
 mod codes;
+mod continuity;
 mod failures;
 mod gauges;
 mod hundred;
