@@ -164,7 +164,7 @@ fn ended_ids_are_forgotten_by_their_bound() {
 #[test]
 fn an_id_that_begins_anew_is_not_forgotten_with_its_earlier_request() {
     let mut ledger = ledger();
-    let mut complete = |ledger: &mut Ledger, id: &str| {
+    let complete = |ledger: &mut Ledger, id: &str| {
         accept(ledger, id, 10, true, second(0));
         pumped(ledger);
         ledger.frame(id, true, second(0));
