@@ -143,8 +143,8 @@ impl Controls {
 
     pub(super) fn push(&mut self, upstream_id: String, control: Control) {
         if self.0.len() >= MAX_CONTROLS {
-            // The last word on playing is the one that counts.
-            self.0.retain(|(id, earlier)| *id != upstream_id || *earlier == Control::Interrupt);
+            // The last word is the one that counts; after an interrupt there is none.
+            self.0.retain(|(id, _)| *id != upstream_id);
         }
         self.0.push_back((upstream_id, control));
     }

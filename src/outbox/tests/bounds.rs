@@ -29,6 +29,7 @@ fn one_piece_above_the_bound_passes_an_empty_outbox() {
     let mut ledger = ledger();
     ledger.accept("a", audio(5000), true, usize::MAX, second(0)).unwrap();
     assert_eq!(sent(&mut ledger).unwrap().1, 5000);
+    assert_eq!(ledger.kept_bytes(), 0, "it is not kept as a copy");
 }
 
 #[test]
@@ -158,6 +159,27 @@ fn ended_ids_are_forgotten_by_their_bound() {
     assert_eq!(ledger.client_id("5"), None);
     assert_eq!(ledger.client_id("6"), Some("6"));
     assert_eq!((ledger.record("5"), ledger.record("6").is_some()), (None, true));
+}
+
+#[test]
+fn an_id_that_begins_anew_is_not_forgotten_with_its_earlier_request() {
+    let mut ledger = ledger();
+    let complete = |ledger: &mut Ledger, id: &str| {
+        accept(ledger, id, 10, true, second(0));
+        pumped(ledger);
+        ledger.frame(id, true, second(0));
+    };
+    complete(&mut ledger, "a");
+    for id in ["1", "2", "3", "4"] {
+        accept(&mut ledger, id, 10, true, second(0));
+        ledger.interrupt(id, second(0));
+    }
+    accept(&mut ledger, "a", 10, true, second(0));
+    pumped(&mut ledger);
+    for id in ["5", "6", "7", "8"] {
+        complete(&mut ledger, id);
+    }
+    assert_eq!(ledger.frame("a", true, second(0)), FrameFate::Deliver);
 }
 
 #[test]

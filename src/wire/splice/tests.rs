@@ -201,6 +201,20 @@ fn a_content_that_comes_in_two_parts_is_read_and_rewritten_as_one() {
 }
 
 #[test]
+fn the_parts_of_a_content_complete_each_other() {
+    let error = |connection_id: &str, req_id: &str| {
+        encode(Data::ServerError(proto::ServerError {
+            connection_id: connection_id.into(),
+            req_id: req_id.into(),
+            ..Default::default()
+        }))
+    };
+    let message = [error("c", ""), error("", "r")].concat();
+    let found = peek(&message).unwrap();
+    assert_eq!((found.connection_id, found.req_id), ("c", "r"));
+}
+
+#[test]
 fn a_message_whose_type_is_not_its_content_is_not_read() {
     let mut message = encode(Data::ClientPause(proto::ClientPause { req_id: "r".into() })).to_vec();
     message[1] = 7;
