@@ -12,6 +12,7 @@ mod codes;
 mod continuity;
 mod failures;
 mod gauges;
+mod lingering;
 mod operator;
 mod outage;
 mod panics;
