@@ -7,8 +7,12 @@ mod admin;
 mod audio;
 mod auth;
 mod body;
+<<<<<<< HEAD
 mod console;
 mod ingress;
+=======
+mod playing;
+>>>>>>> seat4
 mod problem;
 mod requests;
 mod sessions;
@@ -292,7 +296,9 @@ fn session_paths(routes: &mut web::ServiceConfig) {
         ))
         .service(post("/v1/sessions/{id}/requests", requests::send))
         .service(get("/v1/sessions/{id}/requests/{req_id}", requests::get))
-        .service(post("/v1/sessions/{id}/interrupt", requests::interrupt));
+        .service(post("/v1/sessions/{id}/interrupt", playing::interrupt))
+        .service(post("/v1/sessions/{id}/pause", playing::pause))
+        .service(post("/v1/sessions/{id}/resume", playing::resume));
 }
 
 /// The paths that only the admin plane has.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     errors::ErrorCode,
     manager::{CreateRefused, Unreachable},
-    outbox::Refusal,
+    outbox::{Outcome, Refusal},
     session::AudioRefused,
 };
 
@@ -77,6 +77,11 @@ impl Problem {
     /// Whether audio came for a request that has its outcome already.
     pub(super) fn is_request_ended(&self) -> bool {
         self.code == REQUEST_ENDED
+    }
+
+    /// The request has its outcome already.
+    pub(super) fn request_ended(outcome: Outcome) -> Self {
+        Self::new(StatusCode::CONFLICT, REQUEST_ENDED, Refusal::Ended(outcome).to_string())
     }
 
     /// The same problem, with the id of the request that was begun: its outcome can be asked for.

@@ -17,7 +17,7 @@ use super::{
     sessions::find,
 };
 use crate::{
-    outbox::{InterruptFate, Outcome, Record, Refusal},
+    outbox::{Outcome, Record, Refusal},
     session::{Accepted, AskRequest, AudioRefused, Finished, Interrupt, SendAudio, SessionEntry, Watch},
 };
 
@@ -82,6 +82,8 @@ struct RequestView {
     /// The length of the audio, where the format tells.
     audio_ms: Option<u64>,
     frame_count: u64,
+    /// Connections that ended while it was answered on them.
+    breaks: u32,
     first_frame_ms: Option<u64>,
     total_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,6 +115,7 @@ impl RequestView {
                 .bytes_per_second()
                 .map(|rate| record.audio_bytes.saturating_mul(1000) / u64::from(rate.max(1))),
             frame_count: record.frames,
+            breaks: record.breaks,
             first_frame_ms: record.first_frame_after().map(millis),
             total_ms: record.total().map(millis),
             frames: None,
@@ -347,29 +350,4 @@ pub(super) async fn get(
     let record = app.manager.ask(&entry, || AskRequest(req_id.clone())).await?;
     let record = record.ok_or_else(|| Problem::not_found("request"))?;
     Ok(HttpResponse::Ok().json(RequestView::of(&entry, &record)))
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct InterruptBody {
-    #[serde(default)]
-    req_id: Option<String>,
-}
-
-/// `POST /v1/sessions/{id}/interrupt`: without a `req_id`, the request whose audio came last.
-pub(super) async fn interrupt(
-    app: web::Data<App>,
-    scope: Scope,
-    id: web::Path<String>,
-    payload: web::Payload,
-) -> Result<HttpResponse, Problem> {
-    let entry = find(&app, &scope, &id)?;
-    let InterruptBody { req_id } = body::read(body::json_object(payload).await?)?;
-    let (req_id, fate) = app.manager.ask(&entry, || Interrupt(req_id.clone())).await?;
-    let outcome = match fate {
-        InterruptFate::Told | InterruptFate::Dropped => Outcome::Interrupted,
-        InterruptFate::AlreadyEnded(outcome) => outcome,
-        InterruptFate::Unknown => return Err(Problem::not_found("request")),
-    };
-    Ok(HttpResponse::Ok().json(serde_json::json!({"req_id": req_id, "outcome": outcome.as_str()})))
 }

@@ -278,6 +278,7 @@ impl Handler<LinkNews> for SessionActor {
                 drop(session);
                 Input::Connected { generation, connection_id, capabilities }
             }
+            LinkNews::DueEarlier => return self.arm_timer(ctx),
             LinkNews::RequestFailed { generation, error } => Input::RequestFailed { generation, error },
             LinkNews::Gone { generation, error } => {
                 let mut session = self.session.borrow_mut();

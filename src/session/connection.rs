@@ -206,6 +206,7 @@ impl Connection {
             }
             Data::ServerPlaybackState(playback) => {
                 session.relay_playback(message, Ids { connection_id, req_id: &playback.req_id });
+                let due = session.ledger.next_timeout();
                 if let Some(news) = news(&playback)
                     && session.ledger.playback(&playback.req_id, news, now)
                 {
@@ -213,6 +214,9 @@ impl Connection {
                         session = %self.context.entry.id, req_id = playback.req_id,
                         reason = playback.reason, "request interrupted by the service"
                     );
+                }
+                if session.ledger.next_timeout() < due {
+                    self.tell(LinkNews::DueEarlier);
                 }
             }
             // Nothing else is due from the service on a confirmed connection, and what is not due is ignored:
@@ -248,8 +252,8 @@ impl Connection {
         self.tell(LinkNews::RequestFailed { generation: self.generation, error: Arc::new(error) });
     }
 
-    /// The mailbox bound is passed by: a connection has two state changes to tell, and failures of single
-    /// requests are bounded by the requests that may be open.
+    /// The mailbox bound is passed by: a connection has two state changes to tell, failures of single requests are
+    /// bounded by the requests that may be open, and a deadline comes nearer where a pause of one of them ends.
     fn tell(&self, news: LinkNews) {
         self.actor.do_send(news);
     }

@@ -98,7 +98,7 @@ pub enum AudioRefused {
     Ledger(#[from] Refusal),
 }
 
-/// Interrupts a request; without an id, the one whose audio was accepted last.
+/// Interrupts a request; without an id, the one that began last.
 #[derive(Debug, Message)]
 #[rtype(result = "(Option<String>, InterruptFate)")]
 pub struct Interrupt(pub Option<String>);
@@ -180,6 +180,8 @@ pub(super) enum LinkNews {
     AwaitsClient { generation: Generation },
     /// The service confirmed the session.
     Connected { generation: Generation, connection_id: String, capabilities: Vec<String>, confirm: Bytes },
+    /// A deadline of a request has come nearer: the service plays on.
+    DueEarlier,
     /// A request failed by itself.
     RequestFailed { generation: Generation, error: Arc<SessionError> },
     /// The connection is gone: without an error it was closed by command.

@@ -73,6 +73,8 @@ fn another_tenants_session_looks_exactly_as_one_that_is_absent() {
         ("GET", "/requests/some", None),
         ("POST", "/interrupt", Some(b"{}")),
         ("POST", "/interrupt", Some(b"{")),
+        ("POST", "/pause", Some(b"{}")),
+        ("POST", "/resume", Some(b"{")),
     ];
     for (method, path, body) in asks {
         let foreign = greenroom.globex.call(method, &format!("/v1/sessions/{id}{path}"), body);

@@ -114,6 +114,8 @@ fn what_is_not_there_is_404_and_a_wrong_method_405_with_those_that_are_allowed()
             ("POST", "/v1/sessions/ses_absent/interrupt"),
             ("GET", &format!("/v1/sessions/{id}/requests/absent")),
             ("POST", &format!("/v1/sessions/{id}/interrupt")),
+            ("POST", "/v1/sessions/ses_absent/pause"),
+            ("POST", "/v1/sessions/ses_absent/resume"),
             ("GET", "/v1/sessions/%ff%fe"),
             ("GET", "/v1/sessions/%00"),
             ("GET", "/v1/sessions/.."),
@@ -134,6 +136,8 @@ fn what_is_not_there_is_404_and_a_wrong_method_405_with_those_that_are_allowed()
             ("GET", format!("/v1/sessions/{id}/requests"), "POST"),
             ("POST", format!("/v1/sessions/{id}/requests/r"), "GET, HEAD"),
             ("GET", format!("/v1/sessions/{id}/interrupt"), "POST"),
+            ("GET", format!("/v1/sessions/{id}/pause"), "POST"),
+            ("GET", format!("/v1/sessions/{id}/resume"), "POST"),
         ] {
             let body = (method != "GET" && method != "DELETE").then_some(&b"{}"[..]);
             refuses_method(&client.call(method, &path, body), allowed);

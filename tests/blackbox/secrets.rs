@@ -79,6 +79,8 @@ fn settings(telemetry: &str, auth: &str) -> Settings {
         upstream: format!("auth = \"{auth}\"\nbreaker = {{ min_attempts = 100000 }}\n"),
         tenants: tenants.concat(),
         telemetry: format!("log_level = \"debug\"\n{telemetry}"),
+        // A request that was sent again would run into the same fault on a second connection.
+        tables: format!("[defaults]\ncontinuity = \"off\"\n{}", Settings::default().tables),
         ..Settings::default()
     }
 }

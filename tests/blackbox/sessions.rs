@@ -34,7 +34,7 @@ fn a_deleted_session_is_stopped_for_good_and_says_so() {
         acme.call("DELETE", &path, None).is(200);
     }
     world.greenroom.until_state(&id, "stopped");
-    for suffix in ["/requests", "/interrupt"] {
+    for suffix in ["/requests", "/interrupt", "/pause", "/resume"] {
         let body: &[u8] = if suffix == "/requests" { b"pcm!" } else { b"{}" };
         acme.send(&format!("{path}{suffix}"), body).is_problem(409, "sessionStopped");
     }

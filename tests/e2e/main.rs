@@ -9,9 +9,11 @@
 
 mod client;
 mod codes;
+mod continuity;
 mod failures;
 mod gauges;
 mod ingress;
+mod lingering;
 mod operator;
 mod outage;
 mod panics;

@@ -203,7 +203,7 @@ async fn audio_that_is_accepted_while_backing_off_is_sent_in_order_after_the_rec
 
 #[actix_rt::test]
 async fn a_request_whose_connection_is_lost_fails_by_name_and_the_next_one_is_answered() {
-    let world = World::start("").await;
+    let world = World::start("defaults.continuity = \"off\"").await;
     let id = world.running(ACME, "speaker").await;
     world.faults(&json!([{"match": {"avatar_id": "speaker"}, "at": {"after_chunks": 1}, "times": 1,
         "do": {"drop": {}}}]));

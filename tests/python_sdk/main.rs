@@ -1,4 +1,5 @@
-//! The official Python clients, unmodified, against the simulator: what they document is what they must see.
+//! The official Python clients, unmodified, against the simulator and through Greenroom: what they document is what
+//! they must see.
 //!
 //! Needs `python3` with `venv`; the first run installs the clients below `target/`.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
@@ -6,6 +7,10 @@
 #![allow(unreachable_pub, reason = "nobody else uses this crate")]
 
 mod avatarkit;
+mod differential;
 mod forms;
 mod player;
+mod relay;
+mod rendering;
 mod spatialreal;
+mod through;

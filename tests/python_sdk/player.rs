@@ -28,7 +28,7 @@ pub static AVATARKIT: Sdk =
     Sdk { name: "avatarkit", version: "0.1.7", console_path: "/v1/console", python: OnceLock::new() };
 
 impl Sdk {
-    fn python(&self) -> &str {
+    pub fn python(&self) -> &str {
         self.python.get_or_init(|| {
             let venv = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/venv");
             let output =
@@ -38,14 +38,19 @@ impl Sdk {
         })
     }
 
-    /// Plays a scenario and gives what the client saw.
+    /// Plays a scenario against the simulator and gives what the client saw.
     pub fn play(&self, simulator: &Simulator, scenario: &str, flags: &[&str]) -> Value {
+        self.play_at(&simulator.console_url(), &simulator.ingress_url(), scenario, flags)
+    }
+
+    /// Plays a scenario and gives what the client saw.
+    pub fn play_at(&self, console: &str, ingress: &str, scenario: &str, flags: &[&str]) -> Value {
         let mut stdout = tempfile::tempfile().unwrap();
-        let console = format!("{}{}", simulator.console_url(), self.console_path);
+        let console = format!("{console}{}", self.console_path);
         let mut child = Command::new(self.python())
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/client.py"))
             .args([self.name, scenario])
-            .args(["--console", &console, "--ingress", &simulator.ingress_url()])
+            .args(["--console", &console, "--ingress", ingress])
             .args(flags)
             .stdout(stdout.try_clone().unwrap())
             .spawn()

@@ -55,6 +55,8 @@ class Witness:
         self.states = []
         self.errors = []
         self.closes = 0
+        # Everything, in the order in which it was told.
+        self.log = []
         self.changed = asyncio.Event()
 
     def on_frame(self, raw, last):
@@ -62,9 +64,11 @@ class Witness:
         message.ParseFromString(raw)
         frame = message.server_response_animation
         payload = animation(frame)
+        index = None
         if payload:
             index = struct.unpack_from("<I", payload)[0]
             self.frames.setdefault(frame.req_id, []).append(index)
+        self.log.append(["frame", frame.connection_id, frame.req_id, index, len(payload), last])
         if not HAS_PLAYBACK:
             self.signals += 1
         if last:
@@ -77,14 +81,17 @@ class Witness:
 
     def on_state(self, event):
         self.states.append([event.state.name, event.reason])
+        self.log.append(["state", event.connection_id, event.req_id, event.state.name, event.reason])
         self.changed.set()
 
     def on_error(self, error):
         self.errors.append(describe(error))
+        self.log.append(["error", self.errors[-1]])
         self.changed.set()
 
     def on_close(self):
         self.closes += 1
+        self.log.append(["close"])
         self.changed.set()
 
     async def until(self, holds, deadline):
@@ -107,6 +114,7 @@ class Witness:
             "states": self.states,
             "errors": self.errors,
             "closes": self.closes,
+            "log": self.log,
         }
 
 

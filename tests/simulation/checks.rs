@@ -36,7 +36,9 @@ impl World {
             Input::Start
             | Input::StartSuspended(_)
             | Input::RequestFailed { .. }
+            | Input::Volunteer
             | Input::Granted(_)
+            | Input::Upgraded(_)
             | Input::Suspended(..)
             | Input::Connected { .. }
             | Input::Broke { .. }
@@ -77,6 +79,7 @@ impl World {
                 let woken = matches!(
                     input,
                     Input::Start
+                        | Input::Volunteer
                         | Input::Audio
                         | Input::Probe
                         | Input::Release
@@ -86,7 +89,8 @@ impl World {
                 );
                 let held = *state == State::Parked(Hold::Operator)
                     && !matches!(input, Input::Restart | Input::Unpark);
-                if held || (resting && !woken) {
+                let deserted = resting && !self.seats[seat].attendance.may_revive();
+                if held || deserted || (resting && !woken) {
                     self.breach_at(seat, &format!("{before:?} asks by {input:?}"));
                 }
             }
@@ -105,6 +109,7 @@ impl World {
                 }
             }
             Effect::Count(Count::Park(_) | Count::Recovered(_))
+            | Effect::Upgraded
             | Effect::Withdraw
             | Effect::Settled(_)
             | Effect::Close(_)
@@ -152,7 +157,9 @@ impl World {
         let it = &self.seats[seat];
         let fits = match it.machine.state() {
             State::Running { generation, .. } => is_open(it.link, *generation, true),
-            State::Starting(Starting::Connecting(generation)) => is_open(it.link, *generation, false),
+            State::Starting(Starting::Connecting(generation) | Starting::Upgraded(generation)) => {
+                is_open(it.link, *generation, false)
+            }
             State::Starting(Starting::Draining(_)) => it.link.is_some_and(|link| link.closing.is_some()),
             State::Starting(Starting::Queued(_)) | State::BackingOff(_) => it.link.is_none(),
             State::Parked(_) | State::Dormant | State::Failed | State::Stopped { .. } => {
@@ -168,9 +175,10 @@ impl World {
         if it.machine.next_timeout().is_some_and(|at| at < self.now && it.tick_at.is_none()) {
             self.breach_at(seat, "a backoff has no timer");
         }
+        self.check_attendance(seat);
         let LedgerConfig { session_bytes, max_open, .. } = ledger_config();
-        if it.ledger.queued_bytes() > session_bytes || it.ledger.open_count() > max_open {
-            let (bytes, open) = (it.ledger.queued_bytes(), it.ledger.open_count());
+        if it.ledger.kept_bytes() > session_bytes || it.ledger.open_count() > max_open {
+            let (bytes, open) = (it.ledger.kept_bytes(), it.ledger.open_count());
             self.breach_at(seat, &format!("its ledger holds {bytes} bytes of {open} requests"));
         }
         if it.ledger.open_count() != it.requests.len() {
@@ -178,7 +186,7 @@ impl World {
             self.breach_at(seat, &format!("{open} requests are open and {told} clients wait"));
         }
         let running = it.state == StateName::Running;
-        if !running && it.requests.values().any(|request| request.sent > 0) {
+        if !running && it.requests.values().any(|request| request.attempt.is_some()) {
             self.breach_at(seat, "a request waits for an answer on a connection that has ended");
         }
         let refuses = matches!(it.state, StateName::Parked | StateName::Failed | StateName::Stopped);
@@ -215,6 +223,9 @@ impl World {
     /// Who waits for the fleet is known to the fleet.
     fn check_nobody_is_forgotten(&self, seat: usize) {
         let it = &self.seats[seat];
+        if matches!(it.machine.state(), State::Parked(_)) && !it.attendance.waits_parked() {
+            return;
+        }
         let waits_since = match it.machine.state() {
             State::Starting(Starting::Queued(_)) | State::BackingOff(BackingOff::Queued { .. }) => {
                 it.to_fleet_at.max(it.from_fleet_at).max(it.state_since)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use greenroom::{
     errors::{ErrorCode, Phase},
-    outbox::{FrameFate, InterruptFate},
+    outbox::{Continuity, FrameFate, InterruptFate, Outgoing, Playback, Record},
     recovery::{
         Generation,
         lifecycle::{Admission, EndRequests, Input, State},
@@ -13,7 +13,7 @@ use greenroom::{
 };
 
 use crate::{
-    seat::{Request, ledger_config},
+    seat::{Attempt, Fate, Request, ledger_config},
     service,
     world::{Event, World},
 };
@@ -26,7 +26,8 @@ static VOICE: [u8; 64 << 10] = [0; 64 << 10];
 
 impl World {
     pub(crate) fn speak(&mut self, seat: usize) {
-        if matches!(self.seats[seat].machine.state(), State::Stopped { .. }) {
+        let it = &self.seats[seat];
+        if matches!(it.machine.state(), State::Stopped { .. }) || !it.attendance.may_revive() {
             return;
         }
         let pause = self.rng.after_mean(PAUSE);
@@ -57,14 +58,16 @@ impl World {
         }
         let it = &mut self.seats[seat];
         let ends = last && end;
-        match it.ledger.accept(&req_id, audio.clone(), ends, self.now) {
+        match it.ledger.accept(&req_id, audio.clone(), ends, usize::MAX, self.now) {
             Ok(()) => {
                 let request = it.requests.entry(req_id.clone()).or_insert_with(|| {
                     self.tally.accepted += 1;
                     Request {
                         accepted: Vec::new(),
-                        sent: 0,
-                        accepted_at: self.now,
+                        attempt: None,
+                        from: 0,
+                        breaks: 0,
+                        waits_since: self.now,
                         last_chunk_at: self.now,
                         bytes: 0,
                     }
@@ -88,30 +91,46 @@ impl World {
     /// Sends what waits, if there is a connection to send it on.
     pub(crate) fn pump(&mut self, seat: usize) {
         let State::Running { generation, .. } = *self.seats[seat].machine.state() else { return };
-        while let Some(piece) = self.seats[seat].ledger.next_to_send() {
+        loop {
+            self.fresh_id += 1;
+            let fresh = format!("fresh-{}", self.fresh_id);
+            // A word about what was interrupted is nothing to the model service.
+            let (upstream_id, audio, end) = match self.seats[seat].ledger.next_to_send(|| fresh) {
+                None => break,
+                Some(Outgoing::Control { .. }) => continue,
+                Some(Outgoing::Audio { req_id, audio, end }) => (req_id, audio, end),
+            };
             match &mut self.seats[seat].link {
                 Some(link) if link.generation == generation && link.established && link.closing.is_none() => {
                     link.heard_at = self.now;
                 }
                 Some(_) | None => self.breach_at(seat, "sends audio without a connection"),
             }
-            let Some(request) = self.seats[seat].requests.get_mut(&piece.req_id) else {
-                self.breach_at(seat, &format!("audio of {} is sent after its outcome", piece.req_id));
+            let req_id = self.seats[seat].ledger.client_id(&upstream_id).unwrap_or_default().to_owned();
+            let Some(request) = self.seats[seat].requests.get_mut(&req_id) else {
+                self.breach_at(seat, &format!("audio of {upstream_id} is sent after its outcome"));
             };
-            let expected = request.accepted.get(request.sent);
-            if !expected.is_some_and(|(audio, end)| {
-                audio.as_ptr() == piece.audio.as_ptr()
-                    && audio.len() == piece.audio.len()
-                    && *end == piece.end
-            }) {
-                let sent = request.sent;
-                self.breach_at(seat, &format!("{}: piece {sent} is sent out of order", piece.req_id));
+            let from = request.from;
+            let attempt = request.attempt.take().unwrap_or_else(|| Attempt {
+                upstream_id: upstream_id.clone(),
+                base: from,
+                next: from,
+                answered: false,
+                plays_since: None,
+            });
+            let fits = request.piece_at(attempt.next).is_some_and(|(expected, ends)| {
+                expected.as_ptr() == audio.as_ptr() && expected.len() == audio.len() && ends == end
+            });
+            if !fits || attempt.upstream_id != upstream_id || (upstream_id == req_id) != (request.breaks == 0)
+            {
+                self.breach_at(seat, &format!("{req_id}: {upstream_id} is sent out of order: {attempt:?}"));
             }
-            request.sent += 1;
-            let length = request.bytes;
+            let next = attempt.next + audio.len();
+            let length = next - attempt.base;
+            request.attempt = Some(Attempt { next, ..attempt });
             self.tally.pieces += 1;
-            if piece.end {
-                self.plan_answer(seat, generation, piece.req_id, length);
+            if end {
+                self.plan_answer(seat, generation, upstream_id, length);
             }
         }
     }
@@ -126,6 +145,13 @@ impl World {
             return;
         }
         let first = self.rng.between(150, 600);
+        if self.seats[seat].ledger.continuity() == Continuity::Resume {
+            // It publishes the avatar itself: no frame comes before the end.
+            self.after(first, Event::Plays { seat, generation, req_id: req_id.clone() });
+            let rest = Duration::from_secs_f64(bytes as f64 / 32_000.0);
+            self.after(first + rest, Event::Frame { seat, generation, req_id, end: true });
+            return;
+        }
         let rest = Duration::from_secs_f64(bytes as f64 / 64_000.0);
         self.after(first, Event::Frame { seat, generation, req_id: req_id.clone(), end: false });
         self.after(first + rest, Event::Frame { seat, generation, req_id: req_id.clone(), end: true });
@@ -146,11 +172,27 @@ impl World {
             return;
         }
         let fate = self.seats[seat].ledger.frame(req_id, end, self.now);
-        let known = self.seats[seat].requests.contains_key(req_id);
+        let known = self.with_attempt(seat, req_id, |attempt| attempt.answered = true);
         if known != (fate == FrameFate::Deliver) {
             self.breach_at(seat, &format!("a frame of {req_id} is {fate:?}, and open is {known}"));
         }
         self.settle_down(seat);
+    }
+
+    /// The service begins to play what it was sent.
+    pub(crate) fn plays(&mut self, seat: usize, generation: Generation, req_id: &str) {
+        if self.is_current(seat, generation) {
+            let now = self.now;
+            self.with_attempt(seat, req_id, |attempt| attempt.plays_since = Some(now));
+            self.seats[seat].ledger.playback(req_id, Playback::Playing(Duration::ZERO), now);
+        }
+    }
+
+    /// Changes what the model knows of the request that the service knows by this id; `false` where none is.
+    fn with_attempt(&mut self, seat: usize, upstream_id: &str, change: impl FnOnce(&mut Attempt)) -> bool {
+        let attempts = self.seats[seat].requests.values_mut().filter_map(|request| request.attempt.as_mut());
+        let found = attempts.into_iter().find(|attempt| attempt.upstream_id == upstream_id);
+        found.map(change).is_some()
     }
 
     pub(crate) fn request_fails(&mut self, seat: usize, generation: Generation, req_id: &str) {
@@ -159,8 +201,9 @@ impl World {
         }
         let error = service::error(ErrorCode::UpstreamError, Phase::WebsocketRuntime, "one request fails");
         if self.recovery.policy.spares_the_connection(error.code) {
-            let known = self.seats[seat].requests.contains_key(req_id);
-            if self.seats[seat].ledger.fail(req_id, error.code, &error.message, self.now) != known {
+            let known = self.with_attempt(seat, req_id, |_| {});
+            let ledger = &mut self.seats[seat].ledger;
+            if ledger.fail_upstream(req_id, error.code, &error.message, self.now).is_some() != known {
                 self.breach_at(seat, &format!("{req_id} is open for one and ended for the other"));
             }
         }
@@ -168,10 +211,10 @@ impl World {
     }
 
     pub(crate) fn interrupt(&mut self, seat: usize, req_id: &str) {
-        let open = self.seats[seat].requests.get(req_id).map(|request| request.sent > 0);
+        let open = self.seats[seat].requests.get(req_id).map(|request| request.attempt.is_some());
         let fate = self.seats[seat].ledger.interrupt(req_id, self.now);
         let fits = match open {
-            Some(true) => fate == InterruptFate::TellUpstream,
+            Some(true) => fate == InterruptFate::Told,
             Some(false) => fate == InterruptFate::Dropped,
             None => matches!(fate, InterruptFate::AlreadyEnded(_) | InterruptFate::Unknown),
         };
@@ -191,9 +234,38 @@ impl World {
     pub(crate) fn end_requests(&mut self, seat: usize, which: EndRequests) {
         let ledger = &mut self.seats[seat].ledger;
         match which {
-            EndRequests::Sent(code) => ledger.fail_sent(code, self.now),
+            EndRequests::Sent(code) => self.lose_connection(seat, code),
             EndRequests::All(code) => ledger.fail_all(code, self.now),
             EndRequests::Interrupted => ledger.interrupt_all(self.now),
+        }
+    }
+
+    fn lose_connection(&mut self, seat: usize, code: ErrorCode) {
+        let now = self.now;
+        let it = &mut self.seats[seat];
+        it.ledger.connection_lost(code, now);
+        let continuity = it.ledger.continuity();
+        for (req_id, request) in &mut it.requests {
+            let fate = request.fate(continuity, now);
+            let Some(attempt) = request.attempt.take() else { continue };
+            request.breaks += 1;
+            request.waits_since = now;
+            let record = it.ledger.record(req_id).cloned();
+            let lacked_room =
+                record.as_ref().and_then(|it| it.reason.as_ref()).is_some_and(|it| it.contains("room"));
+            match (fate, record) {
+                (Fate::Again(from), Some(Record { outcome: None, .. })) => {
+                    self.tally.resent += 1;
+                    self.tally.resumed += u64::from(from > attempt.base);
+                    request.from = from;
+                }
+                (Fate::Again(_), _) if lacked_room => {}
+                (Fate::Fails, Some(Record { outcome: Some(_), .. })) => {}
+                (fate, record) => {
+                    let what = format!("{req_id} with {attempt:?} was to meet {fate:?} and met {record:?}");
+                    self.breach_at(seat, &what);
+                }
+            }
         }
     }
 

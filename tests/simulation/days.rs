@@ -38,7 +38,8 @@ fn a_thousand_sessions_keep_every_promise_through_a_day_of_every_fault() {
 #[test]
 fn the_same_seed_gives_the_same_day() {
     let hour = |seed| {
-        let mut world = World::new(Options { seed, lively: true, ..Options::quiet(4, 10) });
+        let mut world =
+            World::new(Options { seed, lively: true, clients_per_tenant: 3, ..Options::quiet(4, 10) });
         world.run_for(Duration::from_secs(7200));
         format!("{:?} {:?}", world.tally, world.states())
     };
@@ -48,18 +49,22 @@ fn the_same_seed_gives_the_same_day() {
 
 fn day(seed: u64) {
     let begun = Instant::now();
-    let mut world = World::new(Options { seed, lively: true, ..Options::quiet(20, 50) });
+    let mut world =
+        World::new(Options { seed, lively: true, clients_per_tenant: 5, ..Options::quiet(20, 50) });
     world.run_for(DAY);
     let states = world.states();
     heal(&mut world);
     world.run_for(LIVENESS);
     for &seat in &world.current {
-        if !matches!(world.seats[seat].machine.state(), State::Running { .. }) {
+        let it = &world.seats[seat];
+        if it.attendance.may_revive() && !matches!(it.machine.state(), State::Running { .. }) {
             world.breach_at(seat, "the world is healed, and it does not run");
         }
     }
     print(&world, &states, begun.elapsed());
     assert_eq!(world.tally.unseen(), [], "every code happens on a day");
+    assert!(world.tally.resent > world.tally.resumed && world.tally.resumed > 0, "a day has replays");
+    assert!(world.tally.turned_away > 0 && world.tally.returned > 0 && world.tally.dawdled > 0);
     assert!(world.tally.exhausted > 0 && world.tally.suspensions > 0 && world.tally.breaker_changes > 0);
 }
 
@@ -106,8 +111,18 @@ fn print(world: &World, states: &std::collections::BTreeMap<&'static str, usize>
         tally.exhausted,
     );
     println!(
-        "  requests: {} accepted, {} refused, {:?}, {} pieces sent, {} late frames",
-        tally.accepted, tally.refused, tally.outcomes, tally.pieces, tally.late_frames
+        "  requests: {} accepted, {} refused, {:?}, {} pieces sent, {} sent again, {} of them from where playing stopped, {} late frames",
+        tally.accepted,
+        tally.refused,
+        tally.outcomes,
+        tally.pieces,
+        tally.resent,
+        tally.resumed,
+        tally.late_frames
+    );
+    println!(
+        "  drop-in clients: {} came, {} were turned away, {} came back, the service waited for {}",
+        tally.clients, tally.turned_away, tally.returned, tally.dawdled
     );
     println!("  errors {:?}\n  failures {:?}\n  states at midnight {states:?}", tally.errors, tally.failures);
 }

@@ -162,3 +162,33 @@ fn a_connection_that_ends_gives_its_place_to_who_is_parked_for_a_limit() {
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.established().len(), 5, "{:?}", world.states());
 }
+
+#[test]
+fn a_tenant_with_drop_in_clients_only_comes_back_within_a_probe_of_its_account_being_paid() {
+    let mut world = World::new(Options { clients_per_tenant: 20, ..Options::quiet(1, 0) });
+    world.run_for(HOUR);
+    assert_eq!(world.states(), [("running", 20)].into(), "all have come, and nobody leaves by itself");
+    world.end_credits(0);
+    world.run_for(HOUR);
+    assert_eq!(world.states(), [].into(), "they were told so");
+    assert!(world.tally.turned_away > 0);
+    // One attempt for each ten minutes, whoever comes.
+    let probes = world.watch.park_probes[0].len();
+    assert!((3..=6).contains(&probes), "{probes} probes in an hour");
+    world.service.accounts[0].refused = None;
+    world.run_for(Duration::from_secs(1200));
+    assert!(world.fleet.suspension(&world.tenant_id(0)).is_none());
+    world.run_for(Duration::from_secs(1200));
+    assert_eq!(world.states(), [("running", 20)].into());
+}
+
+#[test]
+fn clients_that_never_configure_keep_no_slot_and_end_by_themselves() {
+    let mut world = World::new(Options::quiet(2, 50));
+    world.dawdle = true;
+    world.expect_drop_ins(0, 500);
+    world.run_for(HOUR);
+    assert!(world.tally.dawdled > 1000, "{} dawdled", world.tally.dawdled);
+    assert_eq!(world.states().get("running"), Some(&100));
+    assert_eq!(world.tally.failures.get("invalidRequest"), Some(&world.tally.failures.values().sum()));
+}

@@ -9,6 +9,7 @@
 mod checks;
 mod clients;
 mod days;
+mod drop_ins;
 mod hours;
 mod rng;
 mod script;

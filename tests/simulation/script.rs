@@ -5,7 +5,7 @@ use std::time::Duration;
 use greenroom::{
     errors::ErrorCode,
     recovery::{
-        FleetInput, StateName,
+        Attendance, FleetInput, StateName,
         lifecycle::{Hold, Input, State},
     },
 };
@@ -205,7 +205,12 @@ impl World {
                 self.current.swap_remove(place);
                 self.give(seat, Input::Delete);
                 let tenant = self.seats[seat].tenant;
-                self.create(tenant);
+                // Instead of a client another one comes.
+                if self.seats[seat].attendance == Attendance::Owned {
+                    self.create(tenant);
+                } else {
+                    self.next_client(tenant);
+                }
             }
         }
         // A second thought before the first has taken effect.

@@ -19,7 +19,15 @@ pub(crate) struct Tally {
     pub(crate) accepted: u64,
     pub(crate) refused: u64,
     pub(crate) pieces: u64,
+    pub(crate) resent: u64,
+    pub(crate) resumed: u64,
     pub(crate) late_frames: u64,
+    /// Drop-in clients that were given a session, that were refused one, that came back in time, and whose service
+    /// waited for them.
+    pub(crate) clients: u64,
+    pub(crate) turned_away: u64,
+    pub(crate) returned: u64,
+    pub(crate) dawdled: u64,
     pub(crate) exhausted: u64,
     pub(crate) recovered: u64,
     pub(crate) errors: BTreeMap<&'static str, u64>,

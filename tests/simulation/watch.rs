@@ -24,6 +24,11 @@ pub(crate) struct Watch {
     grants: VecDeque<Moment>,
     attempts: VecDeque<Moment>,
     flying: BTreeSet<SessionId>,
+    /// Attempts that wait for a client, and hold no slot.
+    dawdling: BTreeSet<SessionId>,
+    /// When the tenant was suspended, or had its latest attempt since.
+    quiet_since: Vec<Moment>,
+    park_probe: Option<Duration>,
     breaker: BreakerState,
     /// The probe of the breaker that is under way.
     probe: Option<SessionId>,
@@ -40,6 +45,9 @@ impl Watch {
             grants: VecDeque::new(),
             attempts: VecDeque::new(),
             flying: BTreeSet::new(),
+            dawdling: BTreeSet::new(),
+            quiet_since: vec![Moment::ZERO; tenants],
+            park_probe: config.park_probe,
             breaker: BreakerState::Closed,
             probe: None,
             suspended: vec![false; tenants],
@@ -50,6 +58,7 @@ impl Watch {
 
     fn lands(&mut self, session: &SessionId) {
         self.flying.remove(session);
+        self.dawdling.remove(session);
         if self.probe.as_ref() == Some(session) {
             self.probe = None;
         }
@@ -58,8 +67,15 @@ impl Watch {
     /// What an input says, before the fleet has heard it.
     pub(crate) fn before(&mut self, input: &FleetInput, seats: &[Seat]) -> Result<(), String> {
         match input {
-            FleetInput::Settled { session, outcome, .. } => {
+            FleetInput::Upgraded { session } => {
                 if !self.flying.contains(session) {
+                    return Err(format!("{session} upgrades an attempt that nobody granted"));
+                }
+                self.lands(session);
+                self.dawdling.insert(session.clone());
+            }
+            FleetInput::Settled { session, outcome, .. } => {
+                if !self.flying.contains(session) && !self.dawdling.contains(session) {
                     return Err(format!("{session} settles an attempt that nobody granted"));
                 }
                 self.lands(session);
@@ -107,6 +123,10 @@ impl Watch {
                 self.probe = None;
                 Ok(())
             }
+            FleetEffect::TenantSuspended { tenant, .. } => {
+                self.quiet_since[tenant_number(tenant)] = now;
+                Ok(())
+            }
             FleetEffect::TenantReleased { tenant } => {
                 self.suspended[tenant_number(tenant)] = false;
                 Ok(())
@@ -118,9 +138,7 @@ impl Watch {
                 );
                 if suspends { Ok(()) } else { Err(format!("{session} is suspended for {code}")) }
             }
-            FleetEffect::Probe { .. } | FleetEffect::Release { .. } | FleetEffect::TenantSuspended { .. } => {
-                Ok(())
-            }
+            FleetEffect::Probe { .. } | FleetEffect::Release { .. } => Ok(()),
         }
     }
 
@@ -132,7 +150,7 @@ impl Watch {
         now: Moment,
     ) -> Result<(), String> {
         self.grants_total += 1;
-        if !self.flying.insert(session.clone()) {
+        if self.dawdling.contains(session) || !self.flying.insert(session.clone()) {
             return Err(format!("{session} has two turns"));
         }
         if self.flying.len() > self.gate.max_in_flight {
@@ -157,11 +175,21 @@ impl Watch {
             Some(Pass::Normal) if self.suspended[tenant] => {
                 Err(format!("{session} has a turn while its tenant is suspended"))
             }
+            Some(Pass::Volunteer) if self.suspended[tenant] => {
+                let quiet = now.since(self.quiet_since[tenant]);
+                self.quiet_since[tenant] = now;
+                self.park_probes[tenant].push(now);
+                match self.park_probe {
+                    Some(interval) if quiet >= interval => Ok(()),
+                    Some(_) | None => Err(format!("{session} volunteers after {quiet:?}")),
+                }
+            }
             Some(Pass::Probe) => {
                 self.park_probes[tenant].push(now);
+                self.quiet_since[tenant] = now;
                 Ok(())
             }
-            Some(Pass::Normal | Pass::Unparked) | None => Ok(()),
+            Some(Pass::Normal | Pass::Unparked | Pass::Volunteer) | None => Ok(()),
         }
     }
 

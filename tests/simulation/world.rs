@@ -10,7 +10,7 @@ use std::{
 use greenroom::{
     errors::{ErrorCode, Phase},
     recovery::{
-        Fleet, FleetConfig, FleetEffect, FleetInput, Generation, Moment, RecoveryConfig, TenantId,
+        Departure, Fleet, FleetConfig, FleetEffect, FleetInput, Generation, Moment, RecoveryConfig, TenantId,
         fleet::{AttemptOutcome, ParkCause},
         lifecycle::{Effect, Input, Pass},
     },
@@ -41,6 +41,11 @@ pub(crate) enum Event {
     GhostGone(usize),
     Idle(usize, Generation),
     Speak(usize),
+    ClientComes(usize),
+    ClientLeaves(usize, Departure),
+    ClientReturns(usize),
+    Deserted(usize),
+    Configures(usize, Generation, Duration),
     Chunk {
         seat: usize,
         req_id: String,
@@ -53,6 +58,11 @@ pub(crate) enum Event {
         generation: Generation,
         req_id: String,
         end: bool,
+    },
+    Plays {
+        seat: usize,
+        generation: Generation,
+        req_id: String,
     },
     RequestFails {
         seat: usize,
@@ -91,6 +101,8 @@ pub(crate) struct Options {
     pub(crate) seed: u64,
     pub(crate) tenants: usize,
     pub(crate) sessions_per_tenant: usize,
+    /// Drop-in clients at a time.
+    pub(crate) clients_per_tenant: usize,
     pub(crate) park_probe: Option<Duration>,
     /// Faults, clients and operators; without them nothing happens that the test does not do.
     pub(crate) lively: bool,
@@ -100,7 +112,7 @@ impl Options {
     /// A world in which only the test acts.
     pub(crate) const fn quiet(tenants: usize, sessions_per_tenant: usize) -> Self {
         let park_probe = Some(Duration::from_secs(600));
-        Self { seed: 7, tenants, sessions_per_tenant, park_probe, lively: false }
+        Self { seed: 7, tenants, sessions_per_tenant, clients_per_tenant: 0, park_probe, lively: false }
     }
 }
 
@@ -120,7 +132,10 @@ pub(crate) struct World {
     pub(crate) mischief: bool,
     /// Nothing ends any more by itself.
     pub(crate) healed: bool,
+    /// No client ever configures its session.
+    pub(crate) dawdle: bool,
     pub(crate) next_request: u64,
+    pub(crate) fresh_id: u64,
     queue: BinaryHeap<Reverse<Due>>,
     sequence: u64,
     fleet_tick_at: Option<Moment>,
@@ -148,7 +163,9 @@ impl World {
             tally: Tally::default(),
             mischief: options.lively,
             healed: false,
+            dawdle: false,
             next_request: 0,
+            fresh_id: 0,
             queue: BinaryHeap::new(),
             sequence: 0,
             fleet_tick_at: None,
@@ -159,6 +176,7 @@ impl World {
             for _ in 0..world.options.sessions_per_tenant {
                 world.create(tenant);
             }
+            world.expect_drop_ins(tenant, world.options.clients_per_tenant);
         }
         if world.options.lively {
             world.write_script();
@@ -263,9 +281,15 @@ impl World {
             Event::GhostGone(tenant) => self.service.accounts[tenant].counted -= 1,
             Event::Idle(seat, generation) => self.idle(seat, generation),
             Event::Speak(seat) => self.speak(seat),
+            Event::ClientComes(tenant) => self.client_comes(tenant),
+            Event::ClientLeaves(seat, how) => self.client_leaves(seat, how),
+            Event::ClientReturns(seat) => self.client_returns(seat),
+            Event::Deserted(seat) => self.end_deserted(seat),
+            Event::Configures(seat, generation, after) => self.configures(seat, generation, after),
             Event::Chunk { seat, req_id, left, end } => self.chunk(seat, req_id, left, end),
             Event::Interrupt(seat, req_id) => self.interrupt(seat, &req_id),
             Event::Frame { seat, generation, req_id, end } => self.frame(seat, generation, &req_id, end),
+            Event::Plays { seat, generation, req_id } => self.plays(seat, generation, &req_id),
             Event::RequestFails { seat, generation, req_id } => {
                 self.request_fails(seat, generation, &req_id);
             }
@@ -336,6 +360,9 @@ impl World {
 
     /// Gives a session an input, carries its effects out, and checks it.
     pub(crate) fn give(&mut self, seat: usize, input: Input) {
+        if !self.hears(seat, &input) {
+            return;
+        }
         let random = self.rng.unit();
         let before = self.seats[seat].machine.state().clone();
         let told = input.clone();
@@ -347,6 +374,7 @@ impl World {
             self.tally.effect(&effect);
             self.effect(seat, effect);
         }
+        self.dismiss(seat);
         self.settle_down(seat);
     }
 
@@ -380,6 +408,7 @@ impl World {
         match effect {
             Effect::Ask { generation, pass } => self.send(seat, Event::Ask(seat, generation, pass)),
             Effect::Withdraw => self.send(seat, Event::ToFleet(FleetInput::Withdraw { session })),
+            Effect::Upgraded => self.send(seat, Event::ToFleet(FleetInput::Upgraded { session })),
             Effect::Settled(error) => {
                 let retry_after = error.as_ref().and_then(|error| error.retry_after);
                 let outcome = AttemptOutcome::of(error.as_deref());
@@ -389,7 +418,11 @@ impl World {
             Effect::Close(generation) => self.close(seat, generation),
             Effect::Parked(hold) => {
                 let cause = ParkCause::of(&hold);
-                self.send(seat, Event::ToFleet(FleetInput::Parked { session, tenant, cause }));
+                let parked = FleetInput::Parked { session: session.clone(), tenant, cause };
+                self.send(seat, Event::ToFleet(parked));
+                if !self.seats[seat].attendance.waits_parked() {
+                    self.send(seat, Event::ToFleet(FleetInput::Left { session }));
+                }
             }
             Effect::Unparked => self.send(seat, Event::ToFleet(FleetInput::Left { session })),
             Effect::SlotFreed => self.send(seat, Event::ToFleet(FleetInput::SlotFreed { tenant })),
@@ -434,7 +467,9 @@ impl World {
                 self.drop_link(seat, false);
                 self.give(seat, Input::Broke { generation, error });
             }
+            Ok(()) if !self.seats[seat].is_configured => self.upgraded(seat, generation),
             Ok(()) => {
+                self.seats[seat].has_stood = true;
                 self.service.accounts[tenant].counted += 1;
                 let mut link = link;
                 link.established = true;
@@ -448,7 +483,7 @@ impl World {
     }
 
     /// Takes the link away; with `ghost` the service has not noticed.
-    fn drop_link(&mut self, seat: usize, ghost: bool) {
+    pub(crate) fn drop_link(&mut self, seat: usize, ghost: bool) {
         let Some(link) = self.seats[seat].link.take() else { return };
         if self.mischief && self.rng.chance(0.03) {
             self.send_late(seat, link.generation);

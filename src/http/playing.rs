@@ -1,0 +1,100 @@
+//! `/v1/sessions/{id}/interrupt`, `/pause` and `/resume`: words about a request that is being played.
+
+use actix_web::{HttpResponse, http::StatusCode, web};
+use serde::Deserialize;
+
+use super::{App, Problem, auth::Scope, body, sessions::find};
+use crate::{
+    outbox::{HoldFate, InterruptFate, Outcome},
+    recovery::lifecycle::State,
+    session::{Interrupt, Pause, Resume, SessionEntry},
+};
+
+/// By this capability the service says that it carries pauses out.
+const PLAYBACK_CONTROL: &str = "playback_control";
+
+/// The body of each: without a `req_id`, the request that began last is meant.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    #[serde(default)]
+    req_id: Option<String>,
+}
+
+/// `POST /v1/sessions/{id}/interrupt`.
+pub(super) async fn interrupt(
+    app: web::Data<App>,
+    scope: Scope,
+    id: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let entry = find(&app, &scope, &id)?;
+    let Which { req_id } = body::read(body::json_object(payload).await?)?;
+    let (req_id, fate) = app.manager.ask(&entry, || Interrupt(req_id.clone())).await?;
+    let outcome = match fate {
+        InterruptFate::Told | InterruptFate::Dropped => Outcome::Interrupted,
+        InterruptFate::AlreadyEnded(outcome) => outcome,
+        InterruptFate::Unknown => return Err(Problem::not_found("request")),
+    };
+    Ok(HttpResponse::Ok().json(serde_json::json!({"req_id": req_id, "outcome": outcome.as_str()})))
+}
+
+/// `POST /v1/sessions/{id}/pause`.
+pub(super) async fn pause(
+    app: web::Data<App>,
+    scope: Scope,
+    id: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let entry = find(&app, &scope, &id)?;
+    let Which { req_id } = body::read(body::json_object(payload).await?)?;
+    check_control(&entry)?;
+    let (req_id, fate) = app.manager.ask(&entry, || Pause(req_id.clone())).await?;
+    held(req_id.as_deref(), fate, true)
+}
+
+/// `POST /v1/sessions/{id}/resume`.
+pub(super) async fn resume(
+    app: web::Data<App>,
+    scope: Scope,
+    id: web::Path<String>,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let entry = find(&app, &scope, &id)?;
+    let Which { req_id } = body::read(body::json_object(payload).await?)?;
+    check_control(&entry)?;
+    let (req_id, fate) = app.manager.ask(&entry, || Resume(req_id.clone())).await?;
+    held(req_id.as_deref(), fate, false)
+}
+
+/// Refuses what the service would not carry out: it pauses only what it publishes itself, and where it says so. What
+/// it will say on a connection that does not stand yet is not known.
+fn check_control(entry: &SessionEntry) -> Result<(), Problem> {
+    let refusal = |detail| Err(Problem::new(StatusCode::CONFLICT, "pauseUnsupported", detail));
+    match &entry.snapshot.load().state {
+        // Asking it says so, for any command.
+        State::Stopped { .. } => Ok(()),
+        _ if entry.spec.load().egress.is_none() => {
+            refusal("the session has no egress: whoever plays its frames pauses them")
+        }
+        State::Running { capabilities, .. } if !capabilities.iter().any(|it| it == PLAYBACK_CONTROL) => {
+            refusal("the service does not offer playback_control on this session's connection")
+        }
+        State::Running { .. }
+        | State::Starting(_)
+        | State::BackingOff(_)
+        | State::Parked(_)
+        | State::Dormant
+        | State::Failed => Ok(()),
+    }
+}
+
+fn held(req_id: Option<&str>, fate: HoldFate, paused: bool) -> Result<HttpResponse, Problem> {
+    match fate {
+        HoldFate::Told | HoldFate::Noted => {
+            Ok(HttpResponse::Ok().json(serde_json::json!({"req_id": req_id, "paused": paused})))
+        }
+        HoldFate::AlreadyEnded(outcome) => Err(Problem::request_ended(outcome)),
+        HoldFate::Unknown => Err(Problem::not_found("request")),
+    }
+}
