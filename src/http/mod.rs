@@ -7,12 +7,9 @@ mod admin;
 mod audio;
 mod auth;
 mod body;
-<<<<<<< HEAD
 mod console;
 mod ingress;
-=======
 mod playing;
->>>>>>> seat4
 mod problem;
 mod requests;
 mod sessions;
