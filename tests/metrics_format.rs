@@ -16,7 +16,7 @@ use greenroom::{
 };
 
 /// The contract: every metric, its type and its labels.
-const FAMILIES: [(&str, &str, &[&str]); 22] = [
+const FAMILIES: [(&str, &str, &[&str]); 23] = [
     ("greenroom_session_errors_total", "counter", &["code", "phase"]),
     ("greenroom_tenant_errors_total", "counter", &["code", "tenant"]),
     ("greenroom_upstream_connections", "gauge", &["tenant"]),
@@ -35,6 +35,7 @@ const FAMILIES: [(&str, &str, &[&str]); 22] = [
     ("greenroom_frames_total", "counter", &["direction"]),
     ("greenroom_bytes_total", "counter", &["direction"]),
     ("greenroom_outbox_bytes", "gauge", &[]),
+    ("greenroom_clients", "gauge", &[]),
     ("greenroom_breaker_state", "gauge", &["upstream"]),
     ("greenroom_gate_waiting", "gauge", &["upstream"]),
     ("greenroom_invariant_breaches_total", "counter", &["invariant"]),

@@ -104,13 +104,20 @@ impl Client {
     }
 
     pub(crate) async fn ended(&mut self) -> Farewell {
-        match self.next().await {
-            ToClient::Ended(farewell) => {
-                let after = tokio::time::timeout(DEADLINE, self.line.next()).await;
-                assert!(matches!(after, Ok(None)), "nothing comes after the last word: {after:?}");
-                farewell
+        let said = self.next().await;
+        let ToClient::Ended(farewell) = said else { panic!("it goes on: {said:?}") };
+        let after = tokio::time::timeout(DEADLINE, self.line.next()).await;
+        assert!(matches!(after, Ok(None)), "nothing comes after the last word: {after:?}");
+        farewell
+    }
+
+    /// What it hears after the frames of answers that are on their way.
+    pub(crate) async fn next_but_messages(&mut self) -> ToClient {
+        loop {
+            let said = self.next().await;
+            if !matches!(said, ToClient::Message(_)) {
+                return said;
             }
-            other => panic!("it goes on: {other:?}"),
         }
     }
 
@@ -120,10 +127,9 @@ impl Client {
     }
 
     pub(crate) async fn message(&mut self) -> Data {
-        match self.next().await {
-            ToClient::Message(bytes) => wire::decode(bytes).unwrap().expect("a known message"),
-            other => panic!("it is no message: {other:?}"),
-        }
+        let said = self.next().await;
+        let ToClient::Message(bytes) = said else { panic!("it is no message: {said:?}") };
+        wire::decode(bytes).unwrap().expect("a known message")
     }
 
     pub(crate) async fn configure(&self, message: Bytes) -> Result<(), ConfigureRefused> {
@@ -134,10 +140,9 @@ impl Client {
 
     pub(crate) async fn confirmed(&mut self, sample_rate: i32) -> ServerConfirmSession {
         self.configure(configuration(sample_rate)).await.unwrap();
-        match self.message().await {
-            Data::ServerConfirmSession(confirm) => confirm,
-            other => panic!("it is not confirmed: {other:?}"),
-        }
+        let data = self.message().await;
+        let Data::ServerConfirmSession(confirm) = data else { panic!("it is not confirmed: {data:?}") };
+        confirm
     }
 
     pub(crate) async fn audio(
@@ -160,17 +165,11 @@ impl Client {
     /// Takes an answer, which must come under these ids; gives the number of its frames.
     pub(crate) async fn answer(&mut self, req_id: &str, connection_id: &str) -> usize {
         for count in 1.. {
-            match self.message().await {
-                Data::ServerResponseAnimation(frame) => {
-                    assert_eq!(
-                        (frame.req_id.as_str(), frame.connection_id.as_str()),
-                        (req_id, connection_id)
-                    );
-                    if frame.end {
-                        return count;
-                    }
-                }
-                other => panic!("it is no frame: {other:?}"),
+            let data = self.message().await;
+            let Data::ServerResponseAnimation(frame) = data else { panic!("it is no frame: {data:?}") };
+            assert_eq!((frame.req_id.as_str(), frame.connection_id.as_str()), (req_id, connection_id));
+            if frame.end {
+                return count;
             }
         }
         unreachable!("the loop ends with the answer")

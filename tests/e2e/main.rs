@@ -14,6 +14,7 @@ mod failures;
 mod gauges;
 mod hundred;
 mod ingress;
+mod lingering;
 mod operator;
 mod outage;
 mod panics;

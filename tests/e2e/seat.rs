@@ -262,14 +262,14 @@ async fn a_client_that_is_too_slow_loses_its_seat_and_the_session_is_unharmed() 
     })
     .await;
     let mut frames = 0;
-    let farewell = loop {
-        match client.next().await {
-            ToClient::Message(_) => frames += 1,
-            ToClient::Ended(farewell) => break farewell,
-            other => panic!("neither a frame nor the end: {other:?}"),
+    let end = loop {
+        let said = client.next().await;
+        if !matches!(said, ToClient::Message(_)) {
+            break said;
         }
+        frames += 1;
     };
-    assert!(matches!(farewell, Farewell::Overrun), "{farewell:?}");
+    assert!(matches!(end, ToClient::Ended(Farewell::Overrun)), "{end:?}");
     assert!((1..200).contains(&frames), "{frames} frames fitted");
     // The next one need not wait for the slow one to have gone.
     let mut next = Client::join(manager, &id, AttachMode::Join).await.unwrap();
@@ -388,14 +388,8 @@ async fn what_an_operator_does_to_a_session_is_told_to_its_client() {
     let (mut parked, told) = Client::settled(manager, ACME, "parked").await;
     parked.audio("open", 4, false).await.unwrap();
     world.operate(parked.session(), "park").await;
-    loop {
-        match parked.next().await {
-            // Its answer may have begun.
-            ToClient::Message(_) => {}
-            ToClient::RequestInterrupted { req_id } => break assert_eq!(req_id, "open"),
-            other => panic!("the request has no end: {other:?}"),
-        }
-    }
+    let said = parked.next_but_messages().await;
+    assert!(matches!(&said, ToClient::RequestInterrupted { req_id } if req_id == "open"), "{said:?}");
     assert!(matches!(parked.ended().await, Farewell::ParkedByOperator));
     world.wait_state(parked.session(), "stopped").await;
     assert!(!told.is_empty());
@@ -425,15 +419,9 @@ async fn requests_end_by_name_when_the_session_ends_with_an_error() {
     let (mut client, _) = Client::settled(world.process.manager(), ACME, "talker").await;
     client.audio("req-1", 50, true).await.unwrap();
     world.strike("talker", &json!({"close": {"code": 4001, "reason": "credits exhausted"}}));
-    loop {
-        match client.next().await {
-            ToClient::Message(_) => {}
-            ToClient::RequestFailed { req_id, code, .. } => {
-                break assert_eq!((req_id.as_str(), code), ("req-1", ErrorCode::CreditsExhausted));
-            }
-            other => panic!("the request has no end: {other:?}"),
-        }
-    }
+    let said = client.next_but_messages().await;
+    let ToClient::RequestFailed { req_id, code, .. } = said else { panic!("it has no end: {said:?}") };
+    assert_eq!((req_id.as_str(), code), ("req-1", ErrorCode::CreditsExhausted));
     let Farewell::Error(error) = client.ended().await else { panic!("it is no error") };
     assert_eq!(error.close_code, Some(4001));
     world.end().await;
@@ -466,13 +454,10 @@ async fn a_client_interrupts_pauses_and_fails_its_requests() {
             client.audio(req_id, 4, false).await.unwrap();
         }
         client.fail(req_id, ErrorCode::InvalidRequest).await;
-        match client.next().await {
-            ToClient::RequestFailed { req_id: told, code, reason } => {
-                assert_eq!((told.as_str(), code), (req_id, ErrorCode::InvalidRequest));
-                assert_eq!(reason, "told by a test");
-            }
-            other => panic!("it has not failed: {other:?}"),
-        }
+        let said = client.next().await;
+        let ToClient::RequestFailed { req_id: told, code, reason } = said else { panic!("{said:?}") };
+        assert_eq!((told.as_str(), code), (req_id, ErrorCode::InvalidRequest));
+        assert_eq!(reason, "told by a test");
         let late = client.audio(req_id, 1, true).await;
         assert!(matches!(late, Err(ClientAudioRefused::Audio(_))), "{req_id}: {late:?}");
     }

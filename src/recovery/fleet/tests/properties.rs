@@ -159,8 +159,8 @@ impl Onlooker {
                 }
             }
             Step::Settle(attempt, outcome, retry_after) => {
-                let attempts = self.under_way.iter().chain(&self.dawdling);
-                if let Some(session) = attempts.cloned().nth(attempt) {
+                let mut attempts = self.under_way.iter().chain(&self.dawdling);
+                if let Some(session) = attempts.nth(attempt).cloned() {
                     self.ended(&session);
                     self.input(FleetInput::Settled { session, outcome, retry_after });
                 }

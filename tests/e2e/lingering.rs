@@ -1,0 +1,160 @@
+//! Sessions that wait for their clients: for a while, and not for ever.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use greenroom::{
+    errors::ErrorCode,
+    manager::{Limits, Running, Setup, TenantRuntime, Unreachable, start},
+    outbox::LedgerConfig,
+    recovery::{FleetConfig, Policy, RecoveryConfig, TenantId},
+    session::{
+        Attach, AttachMode, Departure, Farewell, Operate, Operation, OutboxBudget, SessionEntry, client_line,
+    },
+    simulator::{self, Simulator, SimulatorConfig},
+    telemetry::Metrics,
+    tenants::Tenant,
+    upstream::UpstreamConfig,
+};
+
+use crate::{
+    client::Client,
+    world::{ACME, DEADLINE, until},
+};
+
+const ROOM: usize = 64 << 20;
+
+/// A manager without listeners, so that its limits are the test's.
+struct Stage {
+    simulator: Simulator,
+    running: Running,
+}
+
+impl Stage {
+    async fn start(linger: Duration, configure_within: Duration) -> Self {
+        let simulator = simulator::start(SimulatorConfig::default()).await.unwrap();
+        let metrics = Arc::new(Metrics::new(10));
+        let id = TenantId::from(ACME);
+        let tenant = Tenant {
+            id: id.clone(),
+            app_id: "app-acme".into(),
+            upstream_api_key: "upstream-acme".into(),
+            max_sessions: 10,
+            policy: Policy::default(),
+        };
+        let runtime = TenantRuntime {
+            tenant: Arc::new(tenant),
+            recovery: Arc::new(RecoveryConfig::default()),
+            metrics: metrics.tenant(&id),
+            outbox: Arc::new(OutboxBudget::new(ROOM)),
+        };
+        let parse = |url: String| url.parse().unwrap();
+        let running = start(Setup {
+            upstream: Arc::new(UpstreamConfig::new(
+                parse(simulator.console_url()),
+                parse(simulator.ingress_url()),
+            )),
+            fleet: FleetConfig::default(),
+            tenants: BTreeMap::from([(id, Arc::new(runtime))]),
+            ledger: LedgerConfig::default(),
+            outbox: Arc::new(OutboxBudget::new(ROOM)),
+            limits: Limits {
+                max_sessions: 10,
+                retention: Duration::from_secs(60),
+                shards: 1,
+                linger,
+                configure_within,
+            },
+            metrics,
+        })
+        .unwrap();
+        Self { simulator, running }
+    }
+
+    async fn operate(&self, entry: &SessionEntry, operation: Operation) {
+        self.running.handle.ask(entry, || Operate(operation)).await.unwrap();
+    }
+
+    fn connections(&self) -> u64 {
+        self.simulator.stats().connections.total
+    }
+
+    async fn end(self) {
+        assert!(self.running.stop(DEADLINE).await, "not every session ended in time");
+        assert_eq!(self.simulator.stats().connections.live, 0);
+        self.simulator.stop().await;
+    }
+}
+
+async fn state(entry: &SessionEntry, expected: &str) {
+    until(expected, async || match entry.snapshot.load().state_name().as_str() {
+        state if state == expected => Ok(()),
+        state => Err(state.to_owned()),
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_client_that_comes_back_in_time_finds_its_session_as_it_was() {
+    let stage = Stage::start(Duration::from_secs(60), DEADLINE).await;
+    let manager = &stage.running.handle;
+    let (client, told) = Client::settled(manager, ACME, "talker").await;
+    let entry = Arc::clone(&client.entry);
+    client.leave(Departure::Vanished).await;
+    let mut back = Client::join(manager, entry.id.as_str(), AttachMode::Join).await.unwrap();
+    back.ready().await;
+    assert_eq!(back.confirmed(16_000).await.connection_id, told);
+    assert_eq!(back.speak("req-1", &told, 4).await, 4);
+    assert_eq!(stage.connections(), 1);
+    // One that says good-bye is not waited for.
+    back.leave(Departure::Closed).await;
+    state(&entry, "stopped").await;
+    let (seat, _line) = client_line(1);
+    let late = manager.ask(&entry, || Attach { seat: seat.clone(), mode: AttachMode::Takeover }).await;
+    assert!(matches!(late, Err(Unreachable::Ended)), "{late:?}");
+    stage.end().await;
+}
+
+#[actix_rt::test]
+async fn a_client_that_stays_away_ends_its_session_after_the_linger() {
+    let stage = Stage::start(Duration::from_millis(300), DEADLINE).await;
+    let (client, _) = Client::settled(&stage.running.handle, ACME, "talker").await;
+    let entry = Arc::clone(&client.entry);
+    drop(client);
+    state(&entry, "stopped").await;
+    until("its connection's end", async || match stage.simulator.stats().connections.live {
+        0 => Ok(()),
+        live => Err(format!("{live} live")),
+    })
+    .await;
+    stage.end().await;
+}
+
+#[actix_rt::test]
+async fn nobody_revives_a_session_whose_client_was_told_its_end() {
+    let stage = Stage::start(Duration::from_secs(2), DEADLINE).await;
+    let (mut client, _) = Client::settled(&stage.running.handle, ACME, "talker").await;
+    stage.operate(&client.entry, Operation::Park).await;
+    assert!(matches!(client.ended().await, Farewell::ParkedByOperator));
+    for operation in [Operation::Unpark, Operation::Restart] {
+        stage.operate(&client.entry, operation).await;
+        assert_eq!(client.entry.snapshot.load().state_name().as_str(), "parked", "{operation:?}");
+    }
+    // Who joins now is told the same, and keeps nothing alive.
+    let mut late = Client::join(&stage.running.handle, client.session(), AttachMode::Join).await.unwrap();
+    assert!(matches!(late.ended().await, Farewell::ParkedByOperator));
+    state(&client.entry, "stopped").await;
+    assert_eq!(stage.connections(), 1);
+    stage.end().await;
+}
+
+#[actix_rt::test]
+async fn a_client_that_never_configures_is_told_so() {
+    let stage = Stage::start(Duration::ZERO, Duration::from_millis(300)).await;
+    let mut client = Client::arrive(&stage.running.handle, ACME, "dawdler").await;
+    client.ready().await;
+    let Farewell::Error(error) = client.ended().await else { panic!("it is no error") };
+    assert_eq!(error.code, ErrorCode::InvalidRequest);
+    assert!(error.message.contains("ClientConfigureSession"), "{error:?}");
+    state(&client.entry, "stopped").await;
+    stage.end().await;
+}
