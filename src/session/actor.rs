@@ -64,8 +64,10 @@ impl SessionActor {
             let Some(effect) = effect else { break };
             self.carry_out_one(effect, ctx);
         }
-        report_settled(&self.context, &mut self.session.borrow_mut(), Teller::Session);
+        // First, so that the end of a session looks as the service's own does: one error and a close, without one
+        // more for each of its requests.
         self.dismiss_client();
+        report_settled(&self.context, &mut self.session.borrow_mut(), Teller::Session);
         self.publish();
         self.arm_timer(ctx);
         self.stop_when_gone(ctx);

@@ -5,7 +5,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use greenroom::http::rendering::{ROWS, Row};
+use greenroom::{
+    errors::{Action, ErrorCode},
+    http::rendering::ROWS,
+};
 use serde_json::{Value, json};
 
 use crate::player::{AVATARKIT, SPATIALREAL, Sdk};
@@ -38,12 +41,54 @@ fn classified(sdk: &Sdk) -> Vec<Value> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Where the older client gives another code to the refused upgrade or the ServerError, and why.
+const AVATARKIT_DIFFERS: [(ErrorCode, [&str; 2], &str); 4] = [
+    (ErrorCode::ConcurrencyLimit, ["invalidRequest", "serverError"], "it has no such code"),
+    (ErrorCode::ConnectionFailed, ["serverError", "serverError"], "an answer cannot say that there was none"),
+    (ErrorCode::ConnectionClosed, ["serverError", ""], "before the upgrade no connection can end"),
+    (ErrorCode::Unknown, ["serverError", "serverError"], "every answer has a meaning"),
+];
+
 #[test]
-fn show() {
-    for sdk in [&SPATIALREAL, &AVATARKIT] {
-        for (row, seen) in ROWS.iter().zip(classified(sdk)) {
-            println!("{} {} {seen}", sdk.name, row.code);
-        }
+fn the_older_client_gives_each_error_its_code() {
+    for (row, seen) in ROWS.iter().zip(classified(&AVATARKIT)) {
+        let listed = AVATARKIT_DIFFERS.iter().find(|(code, ..)| *code == row.code);
+        let [upgrade, error] = listed.map_or([row.code.as_str(); 2], |(_, codes, _)| *codes);
+        assert_eq!(seen["upgrade"], upgrade, "{}", row.code);
+        assert_eq!(seen["error"].as_str().unwrap_or_default(), error, "{}", row.code);
+        // It reads no close code; the ServerError before it has said why.
+        assert_eq!(seen["close"], "connectionClosed", "{}", row.code);
     }
-    let _: Option<Row> = None;
+}
+
+/// The numbers that the current client knows; the texts it hands to its caller.
+fn spatialreal_code(number: u16) -> &'static str {
+    match number {
+        4001 => "creditsExhausted",
+        4002 => "sessionDurationExceeded",
+        4003 => "concurrencyLimit",
+        4010 => "sessionTokenInvalid",
+        4503 => "upstreamError",
+        _ => "connectionClosed",
+    }
+}
+
+#[test]
+fn the_current_client_reads_the_numbers_and_reconnects_where_that_helps() {
+    for (row, seen) in ROWS.iter().zip(classified(&SPATIALREAL)) {
+        let upgrade = if row.status == 401 { "sessionTokenInvalid" } else { "connectionFailed" };
+        assert_eq!(seen["upgrade"], upgrade, "{}", row.code);
+        assert_eq!(seen["close"], spatialreal_code(row.close), "{}", row.code);
+        let error = row.error.map(|(number, _)| match u16::try_from(number) {
+            Ok(own @ 4000..=4999) => spatialreal_code(own),
+            Ok(_) | Err(_) => "serverError",
+        });
+        assert_eq!(seen["error"].as_str(), error, "{}", row.code);
+        // The protocol expects a reconnect after 4002, whoever has to pay for it.
+        let helps = match row.code.default_action() {
+            Action::Restart | Action::Sleep => true,
+            Action::Park | Action::Fail | Action::Renew => row.code == ErrorCode::SessionDurationExceeded,
+        };
+        assert_eq!(seen["retryable"], helps, "{}", row.code);
+    }
 }

@@ -52,7 +52,7 @@ fn what_would_have_ended_the_session_is_not_seen() {
             },
         ] {
             simulator.clear_faults();
-            let mut once = greenroom::simulator::Fault::new(Point::AfterChunks(3), effect);
+            let mut once = greenroom::simulator::Fault::new(Point::AfterSeconds(0.0), effect);
             once.times = Some(1);
             simulator.add_fault(once).unwrap();
             let before = simulator.stats().upgrades.total;
@@ -60,7 +60,7 @@ fn what_would_have_ended_the_session_is_not_seen() {
             assert_eq!(seen["stage"], "done", "{seen}");
             let req_id = seen["req_id"].as_str().unwrap();
             assert_eq!(seen["frames"][req_id], json!({"count": 25, "in_order": true}), "{seen}");
-            assert_eq!((&seen["errors"], &seen["closes"]), (&json!([]), &json!(1)), "{seen}");
+            assert_eq!(seen["errors"], json!([]), "{seen}");
             assert_eq!(simulator.stats().upgrades.total - before, 2, "the session was restarted once");
         }
     }

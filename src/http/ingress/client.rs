@@ -245,7 +245,11 @@ impl Client {
 
     /// The last word. The HTTP server then reads and drops what the client still sends, for a second at most, so
     /// that the close frame is not lost to a reset.
-    fn part(&self, parting: &Parting, ctx: &mut Socket) {
+    fn part(&mut self, parting: &Parting, ctx: &mut Socket) {
+        if let Some(connection_id) = parting.connection_id.as_ref().filter(|_| self.connection_id.is_empty())
+        {
+            self.connection_id.clone_from(connection_id);
+        }
         if let Some(Words { code, text }) = &parting.error {
             self.server_error(String::new(), *code, text.clone(), ctx);
         }

@@ -105,6 +105,8 @@ pub(super) struct Words {
 pub(super) struct Parting {
     /// Sent first, where there is one.
     pub(super) error: Option<Words>,
+    /// The service's connection, where it named one that the client was never told of.
+    pub(super) connection_id: Option<String>,
     pub(super) close: u16,
     pub(super) reason: String,
 }
@@ -112,13 +114,13 @@ pub(super) struct Parting {
 impl Parting {
     /// A close without a `ServerError`.
     pub(super) fn silent(close: u16, reason: &str) -> Self {
-        Self { error: None, close, reason: reason.to_owned() }
+        Self { error: None, connection_id: None, close, reason: reason.to_owned() }
     }
 
     /// A `ServerError` and a close that say the same.
     pub(super) fn told(code: i32, close: u16, text: impl Into<String>) -> Self {
         let text = text.into();
-        Self { error: Some(Words { code, text: text.clone() }), close, reason: text }
+        Self { error: Some(Words { code, text: text.clone() }), ..Self::silent(close, &text) }
     }
 
     /// The end for a code, in the words of the table.
@@ -157,12 +159,15 @@ impl Parting {
             text: error.server_detail.clone().unwrap_or_default(),
         });
         let closed = error.close_code.filter(|code| is_sendable(*code));
+        let connection_id = error.connection_id.clone();
         match (words, closed) {
             (None, None) => own,
-            (words, Some(close)) => {
-                Self { error: words, close, reason: error.close_reason.clone().unwrap_or_default() }
-            }
-            (Some(words), None) => Self { error: Some(words), ..own },
+            (error_words, Some(close)) => Self {
+                error: error_words,
+                connection_id,
+                ..Self::silent(close, error.close_reason.as_deref().unwrap_or_default())
+            },
+            (Some(words), None) => Self { error: Some(words), connection_id, ..own },
         }
     }
 

@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::parting::{Parting, Words};
+use super::parting::Parting;
 use crate::{
     session::Control,
     wire::{
@@ -222,7 +222,7 @@ fn too_long(max: usize) -> Parting {
 }
 
 fn broken(close: u16, text: String) -> Parting {
-    Parting { error: Some(Words { code: INVALID_ARGUMENT, text: text.clone() }), close, reason: text }
+    Parting::told(INVALID_ARGUMENT, close, text)
 }
 
 #[cfg(test)]

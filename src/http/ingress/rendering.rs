@@ -216,7 +216,7 @@ impl Row {
             is_well_worded(words) && classify(&told).code == self.closing_code()
         });
         let text = own.map_or_else(|| text.replace("{avatar}", avatar_id), str::to_owned);
-        Parting { error: Some(Words { code, text: text.clone() }), close: self.close, reason: text }
+        Parting::told(code, self.close, text)
     }
 }
 

@@ -80,10 +80,14 @@ fn an_error_and_close_of_the_service_are_given_through_as_they_came() {
         };
     let (_, parting) = of(error(told(Some("14"), Some("livekit silence timeout"), Some(1000), Some("idle"))));
     let words = Words { code: 14, text: "livekit silence timeout".into() };
-    assert_eq!(parting, Parting { error: Some(words), close: 1000, reason: "idle".into() });
+    assert_eq!(parting, Parting { error: Some(words), ..Parting::silent(1000, "idle") });
 
     let (_, parting) = of(error(told(None, None, Some(4001), Some("no credits left"))));
-    assert_eq!(parting, Parting { error: None, close: 4001, reason: "no credits left".into() });
+    assert_eq!(parting, Parting::silent(4001, "no credits left"));
+
+    let refused = error(told(Some("0"), Some("unsupported sample rate: 7"), Some(1008), None));
+    let (_, parting) = of(SessionError { connection_id: Some("conn_1".into()), ..refused });
+    assert_eq!(parting.connection_id.as_deref(), Some("conn_1"));
 
     // Without a close, or with one that was never sent, the table's stands for it.
     for close in [None, Some(1006)] {

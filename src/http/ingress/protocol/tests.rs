@@ -1,6 +1,7 @@
 //! What the conversation allows, as tables.
 
 use super::*;
+use crate::http::ingress::parting::Words;
 use crate::wire::proto::{
     ClientConfigureSession, ClientInterrupt, ClientPause, ClientResume, ServerConfirmSession, ServerError,
     ServerPlaybackState, ServerResponseAnimation,
@@ -33,7 +34,7 @@ fn configured() -> Protocol {
 /// The close code and the text of a refusal whose error and close say the same.
 #[track_caller]
 fn refusal(step: &Step) -> (u16, &str) {
-    let Step::Refuse(Parting { error: Some(Words { code: 3, text }), close, reason }) = step else {
+    let Step::Refuse(Parting { error: Some(Words { code: 3, text }), close, reason, .. }) = step else {
         panic!("no refusal: {step:?}")
     };
     assert_eq!(text, reason);
@@ -154,7 +155,9 @@ fn fragments_are_one_message_within_its_bound() {
 fn our_own_classifier_knows_what_a_client_did_wrong() {
     use crate::errors::{Egress, ErrorCode, Evidence, Observed, Phase, classify};
     let read = |step: Step, phase| {
-        let Step::Refuse(Parting { error: Some(words), close, reason }) = step else { panic!("{step:?}") };
+        let Step::Refuse(Parting { error: Some(words), close, reason, .. }) = step else {
+            panic!("{step:?}")
+        };
         let evidence = Evidence {
             server_code: Some(words.code.to_string()),
             server_detail: Some(words.text),

@@ -13,7 +13,7 @@ fn read_upgrade(row: &Row) -> ErrorCode {
 }
 
 fn read_closing(row: &Row, phase: Phase, egress: Egress) -> ErrorCode {
-    let Parting { error, close, reason } = row.parting("a", None);
+    let Parting { error, connection_id: _, close, reason } = row.parting("a", None);
     let observed = if error.is_some() { Observed::ServerError } else { Observed::SocketEnded };
     let evidence = Evidence {
         server_code: error.as_ref().map(|words| words.code.to_string()),
