@@ -335,10 +335,10 @@ impl Connection {
         for output in outputs {
             match output {
                 Output::Send(data) => self.send(*data)?,
-                Output::Audio { req_id, first, bytes } => {
+                Output::Audio { req_id, first, audio } => {
                     self.chunks += 1;
                     self.audio_at = Instant::now();
-                    self.hub().audio(&self.who, &self.id, &req_id, first, bytes);
+                    self.hub().audio(&self.who, &self.id, &req_id, first, &audio);
                 }
                 Output::Ended { req_id, state } => {
                     self.live.hub().record(|recorder| recorder.request_ended(&req_id, &self.id, state));

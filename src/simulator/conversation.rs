@@ -37,7 +37,7 @@ pub(super) enum Output {
     Audio {
         req_id: String,
         first: bool,
-        bytes: usize,
+        audio: Bytes,
     },
     Ended {
         req_id: String,
@@ -154,7 +154,7 @@ impl Conversation {
             });
         }
         let at = known.unwrap_or(self.open.len() - 1);
-        outputs.push(Output::Audio { req_id: req_id.clone(), first, bytes: audio.len() });
+        outputs.push(Output::Audio { req_id: req_id.clone(), first, audio: audio.clone() });
         let request = &mut self.open[at];
         if request.meter.feed(&audio).is_err() {
             outputs.push(Output::Violation(format!("the audio of request {req_id} is no Ogg stream")));

@@ -102,11 +102,11 @@ impl Hub {
     }
 
     /// Counts a chunk of audio; `first` begins the request.
-    pub(super) fn audio(&self, who: &Who, connection_id: &str, req_id: &str, first: bool, bytes: usize) {
+    pub(super) fn audio(&self, who: &Who, connection_id: &str, req_id: &str, first: bool, audio: &[u8]) {
         let now = self.now();
         let State { recorder, record, .. } = &mut *self.state();
-        recorder.audio(req_id, first, bytes, (connection_id, avatar_id(who)));
-        record.audio(now, who, connection_id, req_id, bytes);
+        recorder.audio(req_id, first, audio.len(), (connection_id, avatar_id(who)));
+        record.audio(now, who, connection_id, req_id, audio);
     }
 
     /// Counts a frame.

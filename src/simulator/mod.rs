@@ -76,7 +76,7 @@ pub use fault_file::FaultFile;
 pub use faults::{Close, Effect, Fault, Filter, Nonsense, Point, Who};
 pub use payload::{FRAME_HEADER_BYTES, check_frame_payload, frame_payload};
 pub use plan::PlannedFault;
-pub use record::{Event, Happening};
+pub use record::{Digest, Event, Happening};
 pub use stats::{Attempts, Connections, RequestState, RequestStats, SessionStats, Stats, Violations};
 
 use hub::Hub;

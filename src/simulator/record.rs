@@ -62,6 +62,9 @@ pub enum Happening {
         chunks: u64,
         /// Their audio, in bytes.
         bytes: u64,
+        /// FNV-1a of their audio, one after another, in hexadecimal: what has the same length may yet have a gap
+        /// and a piece twice.
+        digest: Digest,
     },
     /// Frames of one request were sent; one event for all of them.
     Frames {
@@ -107,9 +110,34 @@ pub enum Happening {
     },
 }
 
+/// FNV-1a, 64 bits: of everything that was fed, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Digest(u64);
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Digest {
+    /// Adds what comes next.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:016x}", self.0))
+    }
+}
+
 /// An event that more of the same is added to.
-enum Share {
-    Audio { bytes: u64 },
+enum Share<'a> {
+    Audio { audio: &'a [u8] },
     Frame { end: bool },
 }
 
@@ -141,21 +169,23 @@ impl Record {
         who: &Who,
         connection_id: &str,
         req_id: &str,
-        bytes: usize,
+        audio: &[u8],
     ) {
-        self.cumulate(now, who, connection_id, req_id, &Share::Audio { bytes: bytes as u64 });
+        self.cumulate(now, who, connection_id, req_id, &Share::Audio { audio });
     }
 
     pub(super) fn frame(&mut self, now: Duration, who: &Who, connection_id: &str, req_id: &str, end: bool) {
         self.cumulate(now, who, connection_id, req_id, &Share::Frame { end });
     }
 
-    fn cumulate(&mut self, now: Duration, who: &Who, connection_id: &str, req_id: &str, share: &Share) {
+    fn cumulate(&mut self, now: Duration, who: &Who, connection_id: &str, req_id: &str, share: &Share<'_>) {
         let key = self.hasher.hash_one((connection_id, req_id, matches!(share, Share::Audio { .. })));
         if !self.open.contains_key(&key) {
             let req_id = req_id.to_owned();
             let what = match share {
-                Share::Audio { .. } => Happening::Audio { req_id, chunks: 0, bytes: 0 },
+                Share::Audio { .. } => {
+                    Happening::Audio { req_id, chunks: 0, bytes: 0, digest: Digest::default() }
+                }
                 Share::Frame { .. } => Happening::Frames { req_id, frames: 0, ends: 0 },
             };
             self.push(now, who, Some(connection_id), what, Some(key));
@@ -163,11 +193,12 @@ impl Record {
         let at = self.open.get(&key).and_then(|number| usize::try_from(number - self.gone).ok());
         let Some(Kept { event, .. }) = at.and_then(|at| self.events.get_mut(at)) else { return };
         event.until_ms = millis(now);
-        if let (Happening::Audio { chunks, bytes: sum, .. }, Share::Audio { bytes }) =
+        if let (Happening::Audio { chunks, bytes, digest, .. }, Share::Audio { audio }) =
             (&mut event.what, share)
         {
             *chunks += 1;
-            *sum += bytes;
+            *bytes += audio.len() as u64;
+            digest.feed(audio);
         } else if let (Happening::Frames { frames, ends, .. }, Share::Frame { end }) =
             (&mut event.what, share)
         {
@@ -232,15 +263,17 @@ mod tests {
     #[test]
     fn audio_of_a_request_is_one_event_with_a_first_and_a_last_time() {
         let mut record = Record::default();
-        for (ms, bytes) in [(10, 100), (30, 50)] {
-            record.audio(Duration::from_millis(ms), &who(), "c", "r", bytes);
+        for (ms, audio) in [(10, "foo"), (30, "bar")] {
+            record.audio(Duration::from_millis(ms), &who(), "c", "r", audio.as_bytes());
         }
         record.frame(Duration::from_millis(40), &who(), "c", "r", true);
-        record.audio(Duration::from_millis(50), &who(), "other", "r", 1);
+        record.audio(Duration::from_millis(50), &who(), "other", "r", b"x");
         let events = record.list(&Filter::default(), 0);
         assert_eq!(events.len(), 3);
         assert_eq!((events[0].at_ms, events[0].until_ms), (10, 30));
-        assert_eq!(events[0].what, Happening::Audio { req_id: "r".into(), chunks: 2, bytes: 150 });
+        // The published digest of "foobar".
+        let digest = Digest(0x85944171f73967e8);
+        assert_eq!(events[0].what, Happening::Audio { req_id: "r".into(), chunks: 2, bytes: 6, digest });
         assert_eq!(events[1].what, Happening::Frames { req_id: "r".into(), frames: 1, ends: 1 });
         assert_eq!(record.list(&Filter::default(), 30).len(), 3, "what went on at that time counts");
         assert_eq!(record.list(&Filter::default(), 31).len(), 2);
@@ -250,14 +283,14 @@ mod tests {
     #[test]
     fn the_record_is_bounded_and_a_request_that_has_left_it_begins_anew() {
         let mut record = Record::default();
-        record.audio(Duration::ZERO, &who(), "c", "r", 1);
+        record.audio(Duration::ZERO, &who(), "c", "r", b"x");
         for _ in 0..MAX_EVENTS {
             record.add(Duration::ZERO, &who(), None, Happening::TokenGiven);
         }
-        record.audio(Duration::ZERO, &who(), "c", "r", 1);
+        record.audio(Duration::ZERO, &who(), "c", "r", b"x");
         let events = record.list(&Filter::default(), 0);
         assert_eq!((events.len(), record.open.len()), (MAX_EVENTS, 1));
         let last = events.last().map(|event| &event.what);
-        assert_eq!(last, Some(&Happening::Audio { req_id: "r".into(), chunks: 1, bytes: 1 }));
+        assert!(matches!(last, Some(Happening::Audio { chunks: 1, bytes: 1, .. })), "{last:?}");
     }
 }

@@ -231,13 +231,6 @@ impl Client {
         tokio::time::timeout(patience, said).await.ok()
     }
 
-    pub(crate) async fn error(&mut self) -> ServerError {
-        match self.hear().await {
-            Said::Message(Data::ServerError(error)) => error,
-            said => panic!("no ServerError: {said:?}"),
-        }
-    }
-
     pub(crate) async fn frame(&mut self) -> ServerResponseAnimation {
         match self.hear().await {
             Said::Message(Data::ServerResponseAnimation(frame)) => frame,

@@ -4,5 +4,6 @@ mod abuse;
 mod client;
 mod codes;
 mod conversation;
+mod faults;
 mod seats;
 mod tokens;
