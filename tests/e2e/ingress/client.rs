@@ -154,6 +154,7 @@ impl Upgrade {
 }
 
 /// What the server says.
+#[allow(clippy::large_enum_variant, reason = "one at a time")]
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Said {
     Message(Data),
@@ -229,13 +230,6 @@ impl Client {
             }
         };
         tokio::time::timeout(patience, said).await.ok()
-    }
-
-    pub(crate) async fn error(&mut self) -> ServerError {
-        match self.hear().await {
-            Said::Message(Data::ServerError(error)) => error,
-            said => panic!("no ServerError: {said:?}"),
-        }
     }
 
     pub(crate) async fn frame(&mut self) -> ServerResponseAnimation {
