@@ -32,8 +32,8 @@ use std::{
 
 pub use mistakes::{ConfigErrors, Mistake, Place};
 pub use types::{
-    Admin, Config, Deadlines, Defaults, LogFormat, Outbox, Recovery, Server, Sessions, Store, Telemetry,
-    Tenant, Upstream, UpstreamAuth,
+    Admin, Config, Deadlines, Defaults, LogFormat, Outbox, PoolFormat, PoolSpec, Recovery, Server, Sessions,
+    Store, Telemetry, Tenant, Upstream, UpstreamAuth,
 };
 
 use reader::{Report, Section};
