@@ -8,7 +8,8 @@ use greenroom::{
     outbox::LedgerConfig,
     recovery::{FleetConfig, Policy, RecoveryConfig, TenantId},
     session::{
-        Attach, AttachMode, Departure, Farewell, Operate, Operation, OutboxBudget, SessionEntry, client_line,
+        AskRequest, Attach, AttachMode, Departure, Farewell, Operate, Operation, OutboxBudget, SessionEntry,
+        ToClient, client_line,
     },
     simulator::{self, Effect, Filter, Simulator, SimulatorConfig},
     telemetry::Metrics,
@@ -131,6 +132,31 @@ async fn a_client_that_stays_away_ends_its_session_after_the_linger() {
         live => Err(format!("{live} live")),
     })
     .await;
+    stage.end().await;
+}
+
+#[actix_rt::test]
+async fn a_session_waits_for_a_client_that_was_put_out_for_being_slow() {
+    let stage = Stage::start(Duration::from_secs(60), DEADLINE).await;
+    let manager = &stage.running.handle;
+    let mut slow = Client::arrive_over(manager, ACME, "talker", 2048).await.unwrap();
+    slow.ready().await;
+    let told = slow.confirmed(16_000).await.connection_id;
+    slow.audio("req-1", 100, true).await.unwrap();
+    let entry = Arc::clone(&slow.entry);
+    until("the answer's end, which nobody takes", async || {
+        let record = manager.ask(&entry, || AskRequest("req-1".into())).await.unwrap();
+        if record.is_some_and(|record| record.outcome.is_some()) { Ok(()) } else { Err("open".to_owned()) }
+    })
+    .await;
+    let said = slow.next_but_messages().await;
+    assert!(matches!(said, ToClient::Ended(Farewell::Overrun)), "{said:?}");
+    // Its connection is closed in due form, which is not its own wish.
+    slow.leave(Departure::Closed).await;
+    let mut back = Client::join(manager, entry.id.as_str(), AttachMode::Join).await.unwrap();
+    back.ready().await;
+    assert_eq!(back.confirmed(16_000).await.connection_id, told);
+    back.leave(Departure::Closed).await;
     stage.end().await;
 }
 
