@@ -32,8 +32,8 @@ use std::{
 
 pub use mistakes::{ConfigErrors, Mistake, Place};
 pub use types::{
-    Admin, Config, Deadlines, Defaults, Ingress, LogFormat, Outbox, PartialFailure, Recovery, Server,
-    Sessions, Store, Telemetry, Tenant, Upstream, UpstreamAuth,
+    Admin, Config, Deadlines, Defaults, Ingress, LogFormat, Outbox, PartialFailure, PoolFormat, PoolSpec,
+    Recovery, Server, Sessions, Store, Telemetry, Tenant, Upstream, UpstreamAuth,
 };
 
 use reader::{Report, Section};

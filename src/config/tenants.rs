@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Place, Tenant,
+    Place, PoolFormat, PoolSpec, Tenant,
     reader::{Section, alternatives},
 };
 use crate::{
@@ -45,6 +45,7 @@ fn read_tenant(section: &Section<'_>, policy: &Policy) -> Draft {
     let policy = section.section("recovery", |recovery| {
         recovery.section("policy", |table| read_policy(table, policy.clone()))
     });
+    let pool = section.sections("pool", read_pool).into_iter().flatten().collect();
     for (key, what) in [
         ("id", "the tenant's name in the API, logs and metrics"),
         ("app_id", "the tenant's app at the avatar service"),
@@ -64,10 +65,35 @@ fn read_tenant(section: &Section<'_>, policy: &Policy) -> Draft {
             keys: keys.iter().map(|(key, ..)| key.clone()).collect(),
             max_sessions,
             policy,
+            pool,
         }),
         _ => None,
     };
     Draft { tenant, id: id.zip(id_place), keys }
+}
+
+/// A pool without an avatar is left out: the mistake stands in the report.
+fn read_pool(section: &Section<'_>) -> Option<PoolSpec> {
+    let avatar_id =
+        section.text("avatar_id", "the avatar's id in quotes", |text| match text.chars().count() {
+            1..=PoolSpec::MAX_AVATAR_ID => Ok(text.to_owned()),
+            length => Err(format!("has {length} characters; 1 to {} are allowed", PoolSpec::MAX_AVATAR_ID)),
+        });
+    if section.node("avatar_id").is_none() {
+        section.mistake("avatar_id", "is missing; give the avatar whose sessions are kept connected");
+    }
+    let audio_format = section.text("audio_format", "an encoding in quotes", |text| match text {
+        "pcm_s16le" => Ok(PoolFormat::PcmS16le),
+        "ogg_opus" => Ok(PoolFormat::OggOpus),
+        other => Err(format!("\"{}\" is not known; use \"pcm_s16le\" or \"ogg_opus\"", other.escape_debug())),
+    });
+    Some(PoolSpec {
+        size: section.count("size", 1, 0..=10_000),
+        sample_rate: section.count("sample_rate", 16_000, 1..=384_000),
+        bitrate: section.count("bitrate", 0, 0..=i32::MAX.unsigned_abs()),
+        audio_format: audio_format.unwrap_or_default(),
+        avatar_id: avatar_id?,
+    })
 }
 
 fn check_id(text: &str) -> Result<(), String> {

@@ -375,3 +375,24 @@ fn a_file_that_cannot_be_read_is_told_apart_from_mistakes() {
     assert!(matches!(errors, ConfigErrors::Unreadable { .. }));
     assert!(errors.to_string().starts_with("/nowhere/greenroom.toml: cannot be read: "), "{errors}");
 }
+
+#[test]
+fn a_pool_needs_an_avatar_and_a_format_that_there_is() {
+    let tenant =
+        "[[tenants]]\nid = \"a\"\napp_id = \"b\"\nupstream_api_key = \"c\"\nkeys = [\"0123456789\"]\n";
+    let config = |pool: &str| parse(&format!("{tenant}{pool}"), "pool.toml", &BTreeMap::new());
+    let read =
+        config("[[tenants.pool]]\navatar_id = \"w\"\nsize = 3\naudio_format = \"ogg_opus\"\n").unwrap();
+    let [pool] = read.tenants[0].pool.as_slice() else { panic!("one pool") };
+    assert_eq!((pool.avatar_id.as_str(), pool.size, pool.sample_rate), ("w", 3, 16_000));
+    assert_eq!(pool.audio_format, PoolFormat::OggOpus);
+    for (pool, mistake) in [
+        ("size = 3", "pool[0].avatar_id: is missing"),
+        ("avatar_id = \"\"", "pool[0].avatar_id: has 0 characters"),
+        ("avatar_id = \"w\"\naudio_format = \"mp3\"", "\"mp3\" is not known"),
+        ("avatar_id = \"w\"\nsample_rat = 3", "sample_rate"),
+    ] {
+        let errors = config(&format!("[[tenants.pool]]\n{pool}\n")).unwrap_err().to_string();
+        assert!(errors.contains(mistake), "{errors}");
+    }
+}

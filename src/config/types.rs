@@ -335,6 +335,38 @@ pub struct Tenant {
     pub max_sessions: u32,
     /// The action for each code: `[recovery.policy]`, changed by the tenant's own.
     pub policy: Policy,
+    /// `[[tenants.pool]]`: the sessions that are kept connected for its drop-in clients.
+    pub pool: Vec<PoolSpec>,
+}
+
+/// One of `[[tenants.pool]]`: sessions of one avatar that are connected before their clients come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolSpec {
+    /// The avatar.
+    pub avatar_id: String,
+    /// Sessions that wait for a client.
+    pub size: u32,
+    /// Samples a second; a client that configures another rate costs a reconnect.
+    pub sample_rate: u32,
+    /// Bits a second of encoded audio; 0 is the service's default.
+    pub bitrate: u32,
+    /// The encoding of the audio.
+    pub audio_format: PoolFormat,
+}
+
+impl PoolSpec {
+    /// Characters of an avatar id at most, as for a session over HTTP.
+    pub const MAX_AVATAR_ID: usize = 256;
+}
+
+/// The encoding of the audio that a pool's clients send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolFormat {
+    /// Mono, 16 bit, little-endian.
+    #[default]
+    PcmS16le,
+    /// Ogg Opus.
+    OggOpus,
 }
 
 impl Tenant {

@@ -9,7 +9,7 @@ use std::{
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle};
 use tokio::sync::oneshot;
 
-use super::{Limits, Registry, TenantRuntime, UpstreamView, shard::Shard};
+use super::{Limits, Registry, TenantRuntime, UpstreamView, pool::Pool, shard::Shard};
 use crate::{
     outbox::LedgerConfig,
     recovery::{
@@ -50,6 +50,7 @@ pub(super) struct Manager {
     pub(super) metrics: Arc<Metrics>,
     pub(super) upstream_metrics: UpstreamMetrics,
     pub(super) timer: Option<(Moment, SpawnHandle)>,
+    pub(super) pool: Pool,
     pub(super) mode: Mode,
 }
 
@@ -64,7 +65,8 @@ impl Actor for Manager {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(UPKEEP, |manager, _ctx| manager.upkeep());
+        self.fill_pools(ctx);
+        ctx.run_interval(UPKEEP, Self::upkeep);
     }
 }
 
@@ -140,7 +142,8 @@ impl Manager {
         self.timer = Some((due, handle));
     }
 
-    fn upkeep(&mut self) {
+    fn upkeep(&mut self, ctx: &mut Context<Self>) {
+        self.fill_pools(ctx);
         let now = self.clock.now();
         let mut expired = Vec::new();
         for stopped in self.stopped.values_mut() {
@@ -205,6 +208,7 @@ impl Manager {
 
     fn gone(&mut self, session: SessionId, tenant: &TenantId) {
         self.asks.remove(&session);
+        self.pool.forget(&session);
         if let Some(live) = self.live.get_mut(tenant) {
             *live = live.saturating_sub(1);
         }

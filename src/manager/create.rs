@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use actix::{Context, Handler, Message};
+use actix::{Context, Handler, Message, ResponseActFuture, WrapFuture};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{
@@ -47,12 +47,16 @@ pub(super) struct CreateIngress {
 }
 
 impl Handler<CreateIngress> for Manager {
-    type Result = Result<Arc<SessionEntry>, IngressRefused>;
+    type Result = ResponseActFuture<Self, Result<Arc<SessionEntry>, IngressRefused>>;
 
-    fn handle(&mut self, ask: CreateIngress, _ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, ask: CreateIngress, ctx: &mut Self::Context) -> Self::Result {
         let CreateIngress { tenant, avatar_id, seat } = ask;
-        let runtime = self.admit(&tenant).map_err(IngressRefused::Create)?;
-        self.create_ingress(&runtime, avatar_id, seat).map_err(IngressRefused::Farewell)
+        let refused = match self.tenants.get(&tenant).cloned() {
+            _ if matches!(self.mode, Mode::Draining(_)) => CreateRefused::Draining,
+            None => CreateRefused::UnknownTenant,
+            Some(runtime) => return self.seat_client(runtime, avatar_id, seat, ctx),
+        };
+        Box::pin(std::future::ready(Err(IngressRefused::Create(refused))).into_actor(self))
     }
 }
 
@@ -69,7 +73,7 @@ struct Draft {
 
 impl Manager {
     /// Whether the tenant may have one more session.
-    fn admit(&self, tenant: &TenantId) -> Result<Arc<TenantRuntime>, CreateRefused> {
+    pub(super) fn admit(&self, tenant: &TenantId) -> Result<Arc<TenantRuntime>, CreateRefused> {
         if matches!(self.mode, Mode::Draining(_)) {
             return Err(CreateRefused::Draining);
         }
@@ -84,7 +88,7 @@ impl Manager {
         Ok(runtime)
     }
 
-    fn create(
+    pub(super) fn create(
         &mut self,
         runtime: &Arc<TenantRuntime>,
         spec: SessionSpec,
@@ -103,6 +107,17 @@ impl Manager {
         };
         let configuration = Configuration::of(&spec);
         self.start(runtime, Draft { id, origin: Origin::Api, spec, first, configuration, client: None })
+    }
+
+    /// A new session for a drop-in client.
+    pub(super) fn make_ingress(
+        &mut self,
+        runtime: &Arc<TenantRuntime>,
+        avatar_id: String,
+        seat: ClientSeat,
+    ) -> Result<Arc<SessionEntry>, IngressRefused> {
+        self.admit(&runtime.tenant.id).map_err(IngressRefused::Create)?;
+        self.create_ingress(runtime, avatar_id, seat).map_err(IngressRefused::Farewell)
     }
 
     fn create_ingress(
@@ -144,7 +159,7 @@ impl Manager {
         let entry = Arc::new(SessionEntry {
             id,
             tenant: tenant.clone(),
-            origin,
+            origin: ArcSwap::from_pointee(origin),
             created_at: now,
             spec: ArcSwap::from_pointee(spec),
             address: ArcSwapOption::empty(),

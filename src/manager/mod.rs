@@ -11,6 +11,7 @@ mod actor;
 mod create;
 mod handle;
 mod ids;
+mod pool;
 mod registry;
 mod shard;
 
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 use actor::{Manager, Mode};
 pub use handle::{ManagerHandle, Unreachable};
+use pool::Pool;
 pub use registry::{Page, Registry};
 use shard::Shard;
 
@@ -208,6 +210,7 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         upstream_metrics: metrics.upstream(UPSTREAM),
         metrics,
         timer: None,
+        pool: Pool::default(),
         mode: Mode::Open,
     };
     let ended = actix_rt::spawn(context.into_future(manager));

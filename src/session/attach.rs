@@ -4,15 +4,16 @@ use actix::{AsyncContext, Context, Handler, WrapFuture};
 use bytes::Bytes;
 
 use super::{
-    Attach, AttachMode, AttachRefused, ClientAudio, ClientAudioRefused, ClientConfigure, ClientControl,
-    ClientId, ConfigureRefused, Departure, Detach, FailRequest, Farewell, NotSeated, SessionActor,
+    Adopt, Attach, AttachMode, AttachRefused, ClientAudio, ClientAudioRefused, ClientConfigure,
+    ClientControl, ClientId, ClientSeat, ConfigureRefused, Departure, Detach, FailRequest, Farewell,
+    NotSeated, Origin, SessionActor,
     configuration::{self, Comparison, Configuration},
     report::{Teller, report_settled},
     seat::Seated,
     state::Session,
 };
 use crate::recovery::{
-    Generation, StateName,
+    Attendance, Generation, StateName,
     lifecycle::{Input, Starting, State},
 };
 
@@ -125,8 +126,46 @@ impl SessionActor {
 impl Handler<Attach> for SessionActor {
     type Result = Result<(), AttachRefused>;
 
-    fn handle(&mut self, attach: Attach, ctx: &mut Self::Context) -> Self::Result {
-        let Attach { seat, mode } = attach;
+    fn handle(&mut self, Attach { seat, mode }: Attach, ctx: &mut Self::Context) -> Self::Result {
+        self.attach(seat, mode, ctx)
+    }
+}
+
+impl Handler<Adopt> for SessionActor {
+    type Result = Result<(), AttachRefused>;
+
+    fn handle(&mut self, Adopt { seat, offer }: Adopt, ctx: &mut Self::Context) -> Self::Result {
+        {
+            let session = self.session.borrow();
+            if session.is_stopped() {
+                return Err(AttachRefused::Ended);
+            }
+            if session.client.is_some() || !offer.take() {
+                return Err(AttachRefused::Occupied);
+            }
+        }
+        self.attach(seat, AttachMode::Join, ctx)?;
+        self.session.borrow_mut().attendance = Attendance::Attended;
+        self.context.entry.origin.store(Origin::Ingress.into());
+        // Where it has just been parked or failed its client was told so, and there is nobody any more.
+        if self.session.borrow().client.is_none() {
+            self.session
+                .borrow_mut()
+                .attendance
+                .dismiss(self.context.bounds.linger, self.context.clock.now());
+            self.arm_timer(ctx);
+        }
+        Ok(())
+    }
+}
+
+impl SessionActor {
+    fn attach(
+        &mut self,
+        seat: ClientSeat,
+        mode: AttachMode,
+        ctx: &mut Context<Self>,
+    ) -> Result<(), AttachRefused> {
         {
             let mut session = self.session.borrow_mut();
             if session.is_stopped() {

@@ -3,6 +3,11 @@
 //! Each message carries the client's number: what comes from a client that does not sit in the session any more
 //! changes nothing.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use actix::Message;
 use bytes::Bytes;
 
@@ -18,6 +23,26 @@ pub struct Attach {
     pub seat: ClientSeat,
     /// What becomes of a client that is there already.
     pub mode: AttachMode,
+}
+
+/// Gives a session of the pool to a drop-in client: from now on it lives as long as that is there.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<(), AttachRefused>")]
+pub(crate) struct Adopt {
+    pub(crate) seat: ClientSeat,
+    pub(crate) offer: Offer,
+}
+
+/// A client that is offered to a session, and that somebody else takes if the session is too late: it must not sit in
+/// two.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Offer(Arc<AtomicBool>);
+
+impl Offer {
+    /// Whether the client was there to be taken; once.
+    pub(crate) fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
 }
 
 /// What becomes of a client that is there already.

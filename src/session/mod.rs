@@ -34,6 +34,7 @@ pub use actor::SessionActor;
 pub use budget::OutboxBudget;
 pub(crate) use budget::OutboxShare;
 pub use client::{ClientId, ClientLine, ClientSeat, Farewell, LineTaker, ToClient, client_line};
+pub(crate) use client_messages::{Adopt, Offer};
 pub use client_messages::{
     Attach, AttachMode, AttachRefused, ClientAudio, ClientAudioRefused, ClientConfigure, ClientControl,
     ConfigureRefused, Detach, FailRequest, NotSeated,

@@ -41,8 +41,8 @@ pub struct SessionEntry {
     pub id: SessionId,
     /// Whose it is.
     pub tenant: TenantId,
-    /// How it came to be.
-    pub origin: Origin,
+    /// Whose life it shares; a session of the pool becomes its client's.
+    pub origin: ArcSwap<Origin>,
     /// When it was made.
     pub created_at: Moment,
     /// What it is made from; replaced when a client configures it.
@@ -189,7 +189,7 @@ impl SessionEntry {
             avatar_id: spec.avatar_id.clone(),
             state: snapshot.state_name().as_str(),
             reason: snapshot.reason(&self.tenant),
-            origin: self.origin,
+            origin: **self.origin.load(),
             sample_rate: spec.sample_rate,
             audio_format: spec.audio_format,
             connection_id,

@@ -12,6 +12,7 @@ use crate::{
     recovery::{Policy, TenantId},
 };
 
+pub use crate::config::{PoolFormat, PoolSpec};
 use keys::{KeyRing, Presented};
 
 /// A tenant, as the rest of Greenroom knows it.
@@ -27,6 +28,8 @@ pub struct Tenant {
     pub max_sessions: u32,
     /// The action for each code.
     pub policy: Policy,
+    /// The sessions that are kept connected for its drop-in clients.
+    pub pool: Vec<PoolSpec>,
 }
 
 /// All tenants, by what their backends present and by id.
@@ -50,7 +53,8 @@ impl Directory {
         let mut tenants = Vec::with_capacity(config.tenants.len());
         let mut keys = KeyRing::default();
         for (position, tenant) in config.tenants.iter().enumerate() {
-            let config::Tenant { id, app_id, upstream_api_key, keys: own, max_sessions, policy } = tenant;
+            let config::Tenant { id, app_id, upstream_api_key, keys: own, max_sessions, policy, pool } =
+                tenant;
             for key in own {
                 keys.add(key.expose_secret(), position);
             }
@@ -60,6 +64,7 @@ impl Directory {
                 upstream_api_key: upstream_api_key.clone(),
                 max_sessions: *max_sessions,
                 policy: policy.clone(),
+                pool: pool.clone(),
             }));
         }
         Self { tenants, keys }

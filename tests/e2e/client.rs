@@ -46,7 +46,16 @@ impl Client {
         tenant: &str,
         avatar: &str,
     ) -> Result<Self, IngressRefused> {
-        let (seat, line) = client_line(ROOMY);
+        Self::arrive_over(manager, tenant, avatar, ROOMY).await
+    }
+
+    pub(crate) async fn arrive_over(
+        manager: &ManagerHandle,
+        tenant: &str,
+        avatar: &str,
+        bound_bytes: usize,
+    ) -> Result<Self, IngressRefused> {
+        let (seat, line) = client_line(bound_bytes);
         let entry = manager.create_ingress(&TenantId::from(tenant), avatar, seat).await.unwrap()?;
         Ok(Self { manager: manager.clone(), entry, line })
     }

@@ -4,15 +4,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use greenroom::{
     errors::ErrorCode,
-    manager::{Limits, Running, Setup, TenantRuntime, Unreachable, start},
+    manager::{IngressRefused, Limits, Running, Setup, TenantRuntime, Unreachable, start},
     outbox::LedgerConfig,
     recovery::{FleetConfig, Policy, RecoveryConfig, TenantId},
     session::{
-        Attach, AttachMode, Departure, Farewell, Operate, Operation, OutboxBudget, SessionEntry, client_line,
+        AskRequest, Attach, AttachMode, Departure, Farewell, Operate, Operation, OutboxBudget, SessionEntry,
+        ToClient, client_line,
     },
-    simulator::{self, Simulator, SimulatorConfig},
+    simulator::{self, Effect, Filter, Simulator, SimulatorConfig},
     telemetry::Metrics,
-    tenants::Tenant,
+    tenants::{PoolFormat, PoolSpec, Tenant},
     upstream::UpstreamConfig,
 };
 
@@ -31,6 +32,10 @@ struct Stage {
 
 impl Stage {
     async fn start(linger: Duration, configure_within: Duration) -> Self {
+        Self::with_pool(linger, configure_within, Vec::new()).await
+    }
+
+    async fn with_pool(linger: Duration, configure_within: Duration, pool: Vec<PoolSpec>) -> Self {
         let simulator = simulator::start(SimulatorConfig::default()).await.unwrap();
         let metrics = Arc::new(Metrics::new(10));
         let id = TenantId::from(ACME);
@@ -40,6 +45,7 @@ impl Stage {
             upstream_api_key: "upstream-acme".into(),
             max_sessions: 10,
             policy: Policy::default(),
+            pool,
         };
         let runtime = TenantRuntime {
             tenant: Arc::new(tenant),
@@ -130,6 +136,31 @@ async fn a_client_that_stays_away_ends_its_session_after_the_linger() {
 }
 
 #[actix_rt::test]
+async fn a_session_waits_for_a_client_that_was_put_out_for_being_slow() {
+    let stage = Stage::start(Duration::from_secs(60), DEADLINE).await;
+    let manager = &stage.running.handle;
+    let mut slow = Client::arrive_over(manager, ACME, "talker", 2048).await.unwrap();
+    slow.ready().await;
+    let told = slow.confirmed(16_000).await.connection_id;
+    slow.audio("req-1", 100, true).await.unwrap();
+    let entry = Arc::clone(&slow.entry);
+    until("the answer's end, which nobody takes", async || {
+        let record = manager.ask(&entry, || AskRequest("req-1".into())).await.unwrap();
+        if record.is_some_and(|record| record.outcome.is_some()) { Ok(()) } else { Err("open".to_owned()) }
+    })
+    .await;
+    let said = slow.next_but_messages().await;
+    assert!(matches!(said, ToClient::Ended(Farewell::Overrun)), "{said:?}");
+    // Its connection is closed in due form, which is not its own wish.
+    slow.leave(Departure::Closed).await;
+    let mut back = Client::join(manager, entry.id.as_str(), AttachMode::Join).await.unwrap();
+    back.ready().await;
+    assert_eq!(back.confirmed(16_000).await.connection_id, told);
+    back.leave(Departure::Closed).await;
+    stage.end().await;
+}
+
+#[actix_rt::test]
 async fn nobody_revives_a_session_whose_client_was_told_its_end() {
     let stage = Stage::start(Duration::from_secs(2), DEADLINE).await;
     let (mut client, _) = Client::settled(&stage.running.handle, ACME, "talker").await;
@@ -156,5 +187,94 @@ async fn a_client_that_never_configures_is_told_so() {
     assert_eq!(error.code, ErrorCode::InvalidRequest);
     assert!(error.message.contains("ClientConfigureSession"), "{error:?}");
     state(&client.entry, "stopped").await;
+    stage.end().await;
+}
+
+/// The sessions that are there, by state and origin.
+fn sessions(stage: &Stage) -> Vec<(&'static str, &'static str)> {
+    let mut all: Vec<_> = stage
+        .running
+        .handle
+        .registry()
+        .all()
+        .iter()
+        .map(|entry| (entry.origin.load().as_str(), entry.snapshot.load().state_name().as_str()))
+        .collect();
+    all.sort_unstable();
+    all
+}
+
+async fn sessions_are(stage: &Stage, expected: &[(&str, &str)]) {
+    until("the sessions", async || {
+        let found = sessions(stage);
+        if found == expected { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+}
+
+#[actix_rt::test]
+async fn a_client_takes_a_session_of_the_pool_which_is_filled_again() {
+    let pool = vec![PoolSpec {
+        avatar_id: "warm".into(),
+        size: 2,
+        sample_rate: 16_000,
+        bitrate: 0,
+        audio_format: PoolFormat::default(),
+    }];
+    let stage = Stage::with_pool(Duration::ZERO, DEADLINE, pool).await;
+    let manager = &stage.running.handle;
+    sessions_are(&stage, &[("api", "running"), ("api", "running")]).await;
+    let made = stage.connections();
+    assert_eq!(made, 2);
+
+    let mut client = Client::arrive(manager, ACME, "warm").await;
+    client.ready().await;
+    let told = client.confirmed(16_000).await.connection_id;
+    assert_eq!(client.entry.spec.load().labels.get("pool").map(String::as_str), Some("warm"));
+    assert_eq!(client.speak("req-1", &told, 4).await, 4);
+    sessions_are(&stage, &[("api", "running"), ("api", "running"), ("ingress", "running")]).await;
+    assert_eq!(stage.connections(), made + 1, "its own was there, and one was made in its place");
+
+    // Another format costs a reconnect, and another avatar a session of its own.
+    let mut other_rate = Client::arrive(manager, ACME, "warm").await;
+    other_rate.ready().await;
+    other_rate.confirmed(24_000).await;
+    assert_eq!(other_rate.entry.spec.load().sample_rate, 24_000);
+    let (cold, _) = Client::settled(manager, ACME, "cold").await;
+    assert!(cold.entry.spec.load().labels.is_empty());
+
+    // It ends with its client, as any session of a client.
+    let entry = Arc::clone(&client.entry);
+    client.leave(Departure::Closed).await;
+    state(&entry, "stopped").await;
+    // A session of the pool that the service lets sleep is replaced.
+    let idle = Effect::close(1008, "no audio input for 30 s");
+    stage.simulator.strike(&Filter::avatar("warm"), 1.0, &idle);
+    until("a pool that is awake", async || {
+        let warm = |(origin, state): &&(&str, &str)| *origin == "api" && *state == "running";
+        let found = sessions(&stage);
+        let ended = found.iter().filter(|(origin, state)| *origin == "api" && *state == "stopped").count();
+        if found.iter().filter(warm).count() == 2 && ended == 2 { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    stage.end().await;
+}
+
+#[actix_rt::test]
+async fn a_pool_stays_within_the_quota_and_gives_its_place_to_a_client_of_it() {
+    let pool = vec![PoolSpec {
+        avatar_id: "warm".into(),
+        size: 100,
+        sample_rate: 16_000,
+        bitrate: 0,
+        audio_format: PoolFormat::default(),
+    }];
+    let stage = Stage::with_pool(Duration::ZERO, DEADLINE, pool).await;
+    sessions_are(&stage, &[("api", "running"); 10]).await;
+    let refused = Client::try_arrive(&stage.running.handle, ACME, "cold").await.err();
+    assert!(matches!(refused, Some(IngressRefused::Create(_))), "{refused:?}");
+    let (client, _) = Client::settled(&stage.running.handle, ACME, "warm").await;
+    assert_eq!(stage.connections(), 10);
+    client.leave(Departure::Closed).await;
     stage.end().await;
 }

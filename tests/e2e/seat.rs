@@ -389,8 +389,7 @@ async fn what_an_operator_does_to_a_session_is_told_to_its_client() {
     parked.audio("open", 4, false).await.unwrap();
     world.operate(parked.session(), "park").await;
     let said = parked.next_but_messages().await;
-    assert!(matches!(&said, ToClient::RequestInterrupted { req_id } if req_id == "open"), "{said:?}");
-    assert!(matches!(parked.ended().await, Farewell::ParkedByOperator));
+    assert!(matches!(&said, ToClient::Ended(Farewell::ParkedByOperator)), "{said:?}");
     world.wait_state(parked.session(), "stopped").await;
     assert!(!told.is_empty());
 
@@ -414,16 +413,19 @@ async fn what_an_operator_does_to_a_session_is_told_to_its_client() {
 }
 
 #[actix_rt::test]
-async fn requests_end_by_name_when_the_session_ends_with_an_error() {
+async fn the_end_of_a_session_is_told_once_and_not_once_more_for_each_of_its_requests() {
     let world = World::in_real_time("").await;
     let (mut client, _) = Client::settled(world.process.manager(), ACME, "talker").await;
     client.audio("req-1", 50, true).await.unwrap();
     world.strike("talker", &json!({"close": {"code": 4001, "reason": "credits exhausted"}}));
-    let said = client.next_but_messages().await;
-    let ToClient::RequestFailed { req_id, code, .. } = said else { panic!("it has no end: {said:?}") };
-    assert_eq!((req_id.as_str(), code), ("req-1", ErrorCode::CreditsExhausted));
     let Farewell::Error(error) = client.ended().await else { panic!("it is no error") };
-    assert_eq!(error.close_code, Some(4001));
+    assert_eq!((error.code, error.close_code), (ErrorCode::CreditsExhausted, Some(4001)));
+    let failed = [("outcome", "failed"), ("tenant", ACME)];
+    until("the request's outcome", async || match world.metric("greenroom_requests_total", &failed) {
+        1.0 => Ok(()),
+        seen => Err(seen.to_string()),
+    })
+    .await;
     world.end().await;
 }
 

@@ -12,6 +12,9 @@ use crate::{
     relay::{Greenroom, everything_fails},
 };
 
+/// What Greenroom does otherwise: why, and the change to what was seen directly.
+type Difference = (&'static str, fn(&mut Vec<Value>));
+
 /// One script.
 struct Script {
     name: &'static str,
@@ -21,8 +24,7 @@ struct Script {
     fault: Option<Fault>,
     /// Whether Greenroom recovers as its default policy says.
     recovers: bool,
-    /// What Greenroom does otherwise: a change to what was seen directly, and why.
-    differs: Option<(&'static str, fn(&mut Vec<Value>))>,
+    differs: Option<Difference>,
 }
 
 fn script(name: &'static str, scenario: &'static str, flags: &'static [&'static str]) -> Script {

@@ -79,8 +79,7 @@ pub(super) fn accept(
     parts: Parts,
 ) -> Result<HttpResponse, Error> {
     let Parts { seated, line, settings, avatar_id, early } = parts;
-    // From here on it has a connection, which ends without a good-bye unless one is said.
-    seated.leaves(Departure::Vanished);
+    seated.is_connected();
     let flow = Rc::new(Flow::new(line));
     let max = settings.max_message_bytes;
     let inbound = Inbound::new(early, payload, max, Rc::clone(&flow));
@@ -256,9 +255,7 @@ impl Client {
         let description = Some(parting.reason()).filter(|reason| !reason.is_empty()).map(str::to_owned);
         ctx.close(Some(CloseReason { code: CloseCode::from(parting.close), description }));
         // It was told, and has nothing to come back for; unless it was only too slow.
-        if parting.close != SLOW {
-            self.seated.leaves(Departure::Closed);
-        }
+        self.seated.leave(if parting.close == SLOW { Departure::Vanished } else { Departure::Closed });
         self.flow.end();
         ctx.stop();
     }
@@ -266,7 +263,7 @@ impl Client {
     /// The client says good-bye: it is answered with its own code, as the protocol of closing goes.
     fn closed(&self, reason: Option<CloseReason>, ctx: &mut Socket) {
         let code = reason.as_ref().map(|reason| u16::from(reason.code));
-        self.seated.leaves(match code {
+        self.seated.leave(match code {
             None | Some(1000 | 1001) => Departure::Closed,
             Some(_) => Departure::Vanished,
         });

@@ -61,9 +61,20 @@ impl Seated {
         &self.entry
     }
 
-    /// How the client will have left when this is dropped.
-    pub(super) fn leaves(&self, how: Departure) {
+    /// The upgrade was answered: from here on the client has a connection, which ends without a good-bye unless one
+    /// is said.
+    pub(super) fn is_connected(&self) {
+        self.departure.set(Departure::Vanished);
+    }
+
+    /// Tells the session that the client has left. Said before the client's line is dropped, whose end says less.
+    pub(super) fn leave(&self, how: Departure) {
         self.departure.set(how);
+        if let Some(address) = self.entry.address.load_full() {
+            // Two messages for each client at most, past the mailbox's bound, since nobody is left to wait. Where
+            // the session's actor is just being rebuilt, the end of the line tells it.
+            address.do_send(Detach { client: self.client, how });
+        }
     }
 
     /// Hands the client's configuration over.
@@ -143,11 +154,8 @@ impl Seated {
 
 impl Drop for Seated {
     fn drop(&mut self) {
-        if let Some(address) = self.entry.address.load_full() {
-            // One message for each client, past the mailbox's bound, since nobody is left to wait. Where the
-            // session's actor is just being rebuilt, the end of the line tells it.
-            address.do_send(Detach { client: self.client, how: self.departure.get() });
-        }
+        // Said again it changes nothing: the client sits there no more.
+        self.leave(self.departure.get());
     }
 }
 

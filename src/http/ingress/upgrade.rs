@@ -274,7 +274,7 @@ async fn seat_client(
     match line.next().await {
         Some(ToClient::Ready) => Ok(seated),
         Some(ToClient::Ended(farewell)) => {
-            seated.leaves(Departure::Closed);
+            seated.leave(Departure::Closed);
             Err(Refusal::of(&farewell, avatar_id))
         }
         // Nothing else is said first.

@@ -154,6 +154,7 @@ impl Upgrade {
 }
 
 /// What the server says.
+#[allow(clippy::large_enum_variant, reason = "one at a time")]
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Said {
     Message(Data),
