@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use awc::http::header;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -15,8 +16,9 @@ use super::{
     Args,
     children::{self, Child, Usage},
     service::Service,
+    upload::{Answer, Uploads},
 };
-use crate::cli::figures::Figures;
+use crate::{cli::figures::Figures, simulator::monotonic_now};
 
 /// Starting takes milliseconds; a machine that is busy takes longer.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -27,7 +29,7 @@ const CREATING: usize = 32;
 /// What opening may take beyond what the gate makes it take.
 const OPEN_MARGIN: Duration = Duration::from_secs(60);
 /// An answer of the API, that of a waited-for request excepted, is there within milliseconds or it failed.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// As much as the frames of a burst's request in base64 need.
 const MAX_ANSWER: usize = 64 << 20;
 /// Opens nothing but this process on this machine.
@@ -39,7 +41,7 @@ pub(super) struct Greenroom {
     child: Child,
     api: String,
     admin: String,
-    pub(super) http: awc::Client,
+    http: awc::Client,
     /// The sessions that were opened, by id.
     pub(super) sessions: Vec<String>,
     open_deadline: Duration,
@@ -78,7 +80,7 @@ impl Greenroom {
     }
 
     /// The URL of a path of the tenants' API.
-    pub(super) fn url(&self, path: &str) -> String {
+    fn url(&self, path: &str) -> String {
         format!("{}{path}", self.api)
     }
 
@@ -128,6 +130,20 @@ impl Greenroom {
         }
     }
 
+    /// For requests in real time.
+    pub(super) fn uploads(&self) -> io::Result<Uploads> {
+        Uploads::new(&self.api, KEY)
+    }
+
+    /// Posts a body that is there, and reads the whole answer.
+    pub(super) async fn post(&self, path: &str, accept: &str, body: Bytes) -> io::Result<Answer> {
+        let request = self.http.post(self.url(path)).insert_header((header::ACCEPT, accept));
+        let mut answer = request.send_body(body).await.map_err(|error| self.broken(&error))?;
+        let here = monotonic_now();
+        let body = answer.body().limit(MAX_ANSWER).await.map_err(|error| self.broken(&error))?;
+        Ok(Answer { status: answer.status().as_u16(), body, here })
+    }
+
     /// Calls and reads the whole answer.
     pub(super) async fn get(&self, path: &str) -> io::Result<Bytes> {
         let mut answer = self.http.get(self.url(path)).send().await.map_err(|error| self.broken(&error))?;
@@ -169,7 +185,7 @@ impl Greenroom {
         Ok(calls.iter().filter(|(outcome, _)| *outcome != "ok").fold(0.0, |sum, (_, count)| sum + count))
     }
 
-    pub(super) fn broken(&self, error: &dyn std::fmt::Display) -> io::Error {
+    fn broken(&self, error: &dyn std::fmt::Display) -> io::Error {
         self.child.failure(&format!("did not answer: {error}"))
     }
 }

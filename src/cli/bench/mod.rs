@@ -18,6 +18,7 @@ mod rival;
 mod scenarios;
 mod schedule;
 mod service;
+mod upload;
 
 use std::{io, path::PathBuf, process::ExitCode};
 

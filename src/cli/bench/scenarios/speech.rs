@@ -2,9 +2,8 @@
 
 use std::{cell::RefCell, io, rc::Rc, time::Duration};
 
-use awc::http::header;
 use bytes::{Buf as _, Bytes};
-use futures_util::{future::join_all, stream};
+use futures_util::future::join_all;
 use prost::encoding::decode_varint;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
@@ -16,16 +15,15 @@ use super::{
         report::{Latency, Run},
         schedule,
         service::Service,
+        upload::Answer as Answered,
     },
     Begin, SETTLE, let_go, open,
 };
 use crate::{
-    simulator::{monotonic_now, read_stamp},
+    simulator::read_stamp,
     wire::{self, Data},
 };
 
-/// As much as the frames of a burst's request need.
-const MAX_ANSWER: usize = 64 << 20;
 const PROTOBUF: &str = "application/x-protobuf";
 
 pub(super) async fn stream(
@@ -138,25 +136,27 @@ struct Told {
 async fn speak_all(args: &Args, greenroom: &Greenroom, run: &mut Run) {
     let seen = Seen::new();
     let chunk = schedule::chunk();
+    let uploads = match greenroom.uploads() {
+        Ok(uploads) => Rc::new(uploads),
+        Err(error) => return run.trouble.push(error.to_string()),
+    };
     let start = Instant::now() + SETTLE;
     let requests = schedule::requests_in(args.seconds);
     let requests = greenroom.sessions.iter().zip(0..).flat_map(|(id, number)| {
         let first = start + schedule::offset(number, args.sessions());
-        let url = url(greenroom, id, args.answer);
-        (0..requests).map(move |request| (url.clone(), first + schedule::request_length() * request))
+        let path = path(id, args.answer);
+        (0..requests).map(move |request| (path.clone(), first + schedule::request_length() * request))
     });
     let tasks: Vec<_> = requests
-        .map(|(url, begin)| {
-            let (http, chunk, seen) = (greenroom.http.clone(), chunk.clone(), Rc::clone(&seen));
+        .map(|(path, begin)| {
+            let (uploads, chunk, seen) = (Rc::clone(&uploads), chunk.clone(), Rc::clone(&seen));
             let answer = args.answer;
             actix_rt::spawn(async move {
                 sleep_until(begin).await;
-                let sending = http
-                    .post(url)
-                    .timeout(schedule::request_length() + schedule::ANSWER_PATIENCE)
-                    .insert_header((header::ACCEPT, PROTOBUF))
-                    .send_stream(Box::pin(speech(begin, chunk)));
-                let told = read(sending, answer).await;
+                let told = match uploads.speak(&path, PROTOBUF, begin, &chunk).await {
+                    Ok(answered) => read(answered, answer),
+                    Err(error) => Err(io::Error::other(format!("a request failed: {error}"))),
+                };
                 let due = begin + schedule::request_length();
                 let late = Instant::now().saturating_duration_since(due);
                 seen.borrow_mut().note(told, schedule::FRAMES, Some(late));
@@ -171,23 +171,9 @@ async fn speak_all(args: &Args, greenroom: &Greenroom, run: &mut Run) {
     seen.borrow_mut().tell(run);
 }
 
-fn url(greenroom: &Greenroom, id: &str, answer: Answer) -> String {
+fn path(id: &str, answer: Answer) -> String {
     let frames = answer == Answer::Frames;
-    greenroom.url(&format!("/v1/sessions/{id}/requests?wait=true&frames={frames}"))
-}
-
-/// The chunks of one request, each at its time.
-fn speech(begin: Instant, chunk: Bytes) -> impl futures_util::Stream<Item = Result<Bytes, io::Error>> {
-    stream::unfold(0, move |number| {
-        let chunk = chunk.clone();
-        async move {
-            if number == schedule::CHUNKS {
-                return None;
-            }
-            sleep_until(begin + schedule::CHUNK * number).await;
-            Some((Ok(chunk), number + 1))
-        }
-    })
+    format!("/v1/sessions/{id}/requests?wait=true&frames={frames}")
 }
 
 /// One request after the other, each as one body.
@@ -196,14 +182,12 @@ async fn speak_fast(args: &Args, greenroom: &Greenroom, run: &mut Run) {
     let audio = schedule::burst();
     let end = Instant::now() + Duration::from_secs(u64::from(args.seconds));
     let Some(id) = greenroom.sessions.first() else { return };
+    let path = path(id, args.answer);
     while Instant::now() < end {
-        let sending = greenroom
-            .http
-            .post(url(greenroom, id, args.answer))
-            .timeout(schedule::ANSWER_PATIENCE)
-            .insert_header((header::ACCEPT, PROTOBUF))
-            .send_body(audio.clone());
-        let told = read(sending, args.answer).await;
+        let told = match greenroom.post(&path, PROTOBUF, audio.clone()).await {
+            Ok(answered) => read(answered, args.answer),
+            Err(error) => Err(error),
+        };
         seen.borrow_mut().note(told, schedule::BURST_FRAMES, None);
     }
     seen.borrow_mut().tell(run);
@@ -217,19 +201,15 @@ struct Outcome {
 }
 
 /// Reads an answer; its time is that of its head.
-async fn read(sending: awc::SendClientRequest, answer: Answer) -> io::Result<Told> {
-    let mut response =
-        sending.await.map_err(|error| io::Error::other(format!("a request failed: {error}")))?;
-    let here = monotonic_now();
-    let body = response.body().limit(MAX_ANSWER).await.map_err(io::Error::other)?;
-    if !response.status().is_success() {
-        let what = String::from_utf8_lossy(&body).into_owned();
-        return Err(io::Error::other(format!("a request was answered with {}: {what}", response.status())));
+fn read(answered: Answered, answer: Answer) -> io::Result<Told> {
+    if !(200..300).contains(&answered.status) {
+        let (status, what) = (answered.status, String::from_utf8_lossy(&answered.body).into_owned());
+        return Err(io::Error::other(format!("a request was answered with {status}: {what}")));
     }
     match answer {
-        Answer::Frames => frames(body, here),
+        Answer::Frames => frames(answered.body, answered.here),
         Answer::Outcome => {
-            let outcome: Outcome = serde_json::from_slice(&body)?;
+            let outcome: Outcome = serde_json::from_slice(&answered.body)?;
             let is_complete = outcome.outcome.as_deref() == Some("completed");
             let in_order = if is_complete { outcome.frame_count } else { 0 };
             Ok(Told { in_order, last_frame_after: None })
