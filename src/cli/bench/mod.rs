@@ -12,7 +12,7 @@
 
 mod bare;
 mod children;
-mod greenroom;
+mod product;
 mod report;
 mod rival;
 mod scenarios;
@@ -25,7 +25,7 @@ use std::{io, path::PathBuf, process::ExitCode};
 use actix::System;
 
 pub(super) use bare::{Args as BareArgs, run as run_bare};
-use greenroom::Greenroom;
+use product::Greenroom;
 use report::{Report, Run};
 use rival::Rival;
 use service::Service;

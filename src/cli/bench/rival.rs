@@ -114,11 +114,11 @@ impl Rival {
             &args.rate.to_string(),
         ]);
         let mut rival = Self { child: Child::spawn(name, command, place)? };
-        rival.expect("up", START_DEADLINE).await?;
+        rival.hear("up", START_DEADLINE).await?;
         Ok(rival)
     }
 
-    async fn expect(&mut self, word: &str, deadline: Duration) -> io::Result<()> {
+    async fn hear(&mut self, word: &str, deadline: Duration) -> io::Result<()> {
         let line = self.child.line(deadline).await?;
         if line == word {
             Ok(())
@@ -129,7 +129,7 @@ impl Rival {
 
     pub(super) async fn open(&mut self) -> io::Result<()> {
         self.child.tell("open")?;
-        self.expect("opened", OPEN_DEADLINE).await
+        self.hear("opened", OPEN_DEADLINE).await
     }
 
     pub(super) fn go(&mut self) -> io::Result<()> {

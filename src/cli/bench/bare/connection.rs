@@ -84,10 +84,11 @@ impl Connection {
     pub(super) async fn next(&mut self) -> io::Result<Option<Data>> {
         loop {
             match self.0.next().await {
-                Some(Ok(ws::Frame::Binary(bytes))) => match wire::decode(bytes).map_err(failed)? {
-                    Some(data) => return Ok(Some(data)),
-                    None => {}
-                },
+                Some(Ok(ws::Frame::Binary(bytes))) => {
+                    if let Some(data) = wire::decode(bytes).map_err(failed)? {
+                        return Ok(Some(data));
+                    }
+                }
                 Some(Ok(ws::Frame::Ping(text))) => {
                     self.0.send(ws::Message::Pong(text)).await.map_err(failed)?;
                 }

@@ -1,6 +1,6 @@
 //! What the bare client does with its sessions.
 
-use std::{cell::RefCell, future::Future, io, rc::Rc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, future::Future, io, rc::Rc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -149,33 +149,37 @@ async fn speak(
     let audio = schedule::chunk();
     let chunks = requests * schedule::CHUNKS;
     seen.borrow_mut().tally.frames_due += u64::from(requests) * schedule::FRAMES;
-    let id = |request: u32| format!("bare-{number}-{request}");
-    let (mut sent, mut answered, mut expected) = (0, 0, 0);
+    // By request, since those of two requests may come side by side.
+    let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+    let mut due: BTreeMap<String, Instant> = BTreeMap::new();
+    let (mut sent, mut answered) = (0, 0);
     let give_up = begin + schedule::CHUNK * chunks + schedule::ANSWER_PATIENCE;
     while answered < requests {
-        let due = if sent < chunks { begin + schedule::CHUNK * sent } else { give_up };
+        let next = if sent < chunks { begin + schedule::CHUNK * sent } else { give_up };
         tokio::select! {
-            () = sleep_until(due) => {
+            () = sleep_until(next) => {
                 if sent == chunks {
                     return;
                 }
-                let is_last = sent % schedule::CHUNKS + 1 == schedule::CHUNKS;
-                if connection.audio(&id(sent / schedule::CHUNKS), audio.clone(), is_last).await.is_err() {
+                let (request, is_last) = (sent / schedule::CHUNKS, sent % schedule::CHUNKS + 1 == schedule::CHUNKS);
+                let req_id = format!("bare-{number}-{request}");
+                if connection.audio(&req_id, audio.clone(), is_last).await.is_err() {
                     return;
+                }
+                if is_last {
+                    due.insert(req_id, begin + schedule::request_length() * (request + 1));
                 }
                 sent += 1;
             }
             message = connection.next() => match message {
                 Ok(Some(Data::ServerResponseAnimation(frame))) => {
-                    let due = begin + schedule::request_length() * (answered + 1);
-                    // The last frame of a request and the first of the next come in this order: the simulator
-                    // has the one due before the other.
-                    if frame.req_id == id(answered) {
-                        seen.borrow_mut().frame(&frame, &mut expected, Some(due));
-                        if frame.end {
-                            answered += 1;
-                            expected = 0;
-                        }
+                    let due = if frame.end { due.remove(&frame.req_id) } else { None };
+                    let mut index = expected.remove(&frame.req_id).unwrap_or_default();
+                    seen.borrow_mut().frame(&frame, &mut index, due);
+                    if frame.end {
+                        answered += 1;
+                    } else {
+                        expected.insert(frame.req_id, index);
                     }
                 }
                 Ok(Some(_)) => {}
@@ -231,18 +235,18 @@ pub(super) async fn churn(dialer: &Rc<Dialer>, rate: u32, seconds: u32) -> Tally
             actix_rt::spawn(async move {
                 sleep_until(due).await;
                 let opened = dialer.open(&avatar(number)).await;
-                let mut noted = seen.borrow_mut();
-                match opened {
-                    Ok(connection) => {
-                        noted.0.record(due.elapsed());
-                        noted.1.opened += 1;
-                        drop(noted);
-                        sleep_until(due + LIFE).await;
-                        if connection.close().await.is_err() {
-                            seen.borrow_mut().1.failed += 1;
-                        }
-                    }
-                    Err(_) => noted.1.failed += 1,
+                let Ok(connection) = opened else {
+                    seen.borrow_mut().1.failed += 1;
+                    return;
+                };
+                {
+                    let mut noted = seen.borrow_mut();
+                    noted.0.record(due.elapsed());
+                    noted.1.opened += 1;
+                }
+                sleep_until(due + LIFE).await;
+                if connection.close().await.is_err() {
+                    seen.borrow_mut().1.failed += 1;
                 }
             })
         })

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::{
     super::{
         Args, Subject,
-        greenroom::Greenroom,
+        product::Greenroom,
         report::{Latency, Run},
     },
     SETTLE, let_go,

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     super::{
         Answer, Args, Subject,
-        greenroom::Greenroom,
+        product::Greenroom,
         report::{Latency, Run},
         schedule,
         service::Service,
