@@ -1,8 +1,10 @@
 //! The command line: one module a subcommand, each with its arguments and a `run` that gives the exit code.
 
+mod bench;
 mod check_config;
 mod classify;
 mod demo;
+mod figures;
 mod output;
 pub mod process;
 mod serve;
@@ -31,6 +33,11 @@ enum Command {
     Simulate(simulate::Args),
     /// Ask what Greenroom would make of an error, and do about it.
     Classify(classify::Args),
+    /// Measure Greenroom against the simulator, and next to other clients. Needs nothing.
+    Bench(bench::Args),
+    /// The client without supervision that `bench` measures next to Greenroom.
+    #[command(hide = true)]
+    BenchBare(bench::BareArgs),
     /// Check a configuration file and name everything that is wrong with it.
     CheckConfig(check_config::Args),
 }
@@ -42,6 +49,8 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Classify(args) => classify::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::BenchBare(args) => bench::run_bare(args),
         Command::CheckConfig(args) => check_config::run(args),
     }
 }

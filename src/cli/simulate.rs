@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// Size of a frame's animation payload in bytes.
     #[arg(long, default_value_t = 1200, value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
     frame_bytes: u32,
+    /// Put the time of sending (nanoseconds of the monotonic clock) into bytes 8 to 15 of a frame's payload.
+    #[arg(long)]
+    stamp_frames: bool,
     /// Capabilities of the confirm message, comma-separated; empty for none.
     #[arg(long, value_delimiter = ',', default_value = "playback_state,playback_control")]
     capabilities: Vec<String>,
@@ -143,6 +146,7 @@ fn simulate(args: Args) -> Result<(), String> {
         pace: args.pace,
         workers: usize::from(args.workers),
         frame_bytes: usize::try_from(args.frame_bytes).unwrap_or(usize::MAX),
+        stamp_frames: args.stamp_frames,
         capabilities: args.capabilities.into_iter().filter(|name| !name.is_empty()).collect(),
         token_expiry_closes: args.unknowns.token_expiry_closes,
         egress_double_end: !args.unknowns.egress_single_end,

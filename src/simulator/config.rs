@@ -86,6 +86,9 @@ pub struct SimulatorConfig {
     pub workers: usize,
     /// Size of one frame's opaque animation payload in bytes, at least [`super::FRAME_HEADER_BYTES`].
     pub frame_bytes: usize,
+    /// Whether frames carry the time of their sending, for [`super::read_stamp`]. Such a frame is no longer
+    /// what [`super::check_frame_payload`] expects.
+    pub stamp_frames: bool,
     /// What the confirm message lists. `playback_state` and `playback_control` also switch the behaviour.
     pub capabilities: Vec<String>,
     /// In egress mode the service may say `end=true` more than once for a request: say it twice.
@@ -118,6 +121,7 @@ impl Default for SimulatorConfig {
             pace: Pace::default(),
             workers: 1,
             frame_bytes: DEFAULT_FRAME_BYTES,
+            stamp_frames: false,
             capabilities: vec!["playback_state".into(), "playback_control".into()],
             egress_double_end: true,
             pause_timeout: Duration::from_secs(60),

@@ -32,6 +32,7 @@ use super::{
     faults::{Effect, Point, Who},
     handshake::{self, INVALID_ARGUMENT, Refusal},
     hub::{Hub, LiveGuard},
+    payload::{monotonic_now, stamp},
     record::Happening,
     socket::{Incoming, MessageDecoder},
 };
@@ -353,9 +354,12 @@ impl Connection {
         Flow::Continue(())
     }
 
-    fn send(&mut self, data: Data) -> Flow {
-        if let Data::ServerResponseAnimation(frame) = &data {
+    fn send(&mut self, mut data: Data) -> Flow {
+        if let Data::ServerResponseAnimation(frame) = &mut data {
             self.hub().frame(&self.who, &self.id, &frame.req_id, frame.end);
+            if self.hub().config.stamp_frames {
+                frame.animation = stamp(std::mem::take(&mut frame.animation), monotonic_now());
+            }
         }
         if let Data::ServerError(error) = &data {
             let (message, req_id) = (error.message.clone(), error.req_id.clone());

@@ -74,7 +74,7 @@ pub use config::{Arrival, Limits, Pace, SimulatorConfig, Unknowns};
 pub use fault_check::FaultError;
 pub use fault_file::FaultFile;
 pub use faults::{Close, Effect, Fault, Filter, Nonsense, Point, Who};
-pub use payload::{FRAME_HEADER_BYTES, check_frame_payload, frame_payload};
+pub use payload::{FRAME_HEADER_BYTES, check_frame_payload, frame_payload, monotonic_now, read_stamp};
 pub use plan::PlannedFault;
 pub use record::{Digest, Event, Happening};
 pub use stats::{Attempts, Connections, RequestState, RequestStats, SessionStats, Stats, Violations};

@@ -1,6 +1,10 @@
 //! What is in a frame's animation bytes: enough for a test to see that every frame came, once, in order and
 //! unharmed. The service's own payload is opaque to everybody but its renderer.
 
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
 /// Index and checksum, four bytes each, little-endian.
 pub const FRAME_HEADER_BYTES: usize = 8;
 
@@ -46,9 +50,48 @@ pub fn check_frame_payload(req_id: &str, payload: &[u8]) -> Result<u32, String> 
     Ok(index)
 }
 
+/// Where the time of sending stands in a stamped payload: nanoseconds, 8 bytes, little-endian.
+const STAMP: std::ops::Range<usize> = FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + 8;
+
+/// The time on the machine's monotonic clock, which all its processes share and nobody sets.
+pub fn monotonic_now() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
+/// Puts the time of sending into a payload, in the place of filler. One too short for it stays as it is.
+pub(super) fn stamp(payload: Bytes, now: Duration) -> Bytes {
+    let mut payload = payload.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    if let Some(place) = payload.get_mut(STAMP) {
+        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        place.copy_from_slice(&nanos.to_le_bytes());
+    }
+    payload.freeze()
+}
+
+/// The index of a frame and the time of its sending on [`monotonic_now`]'s clock, from a payload of a
+/// simulator that stamps its frames.
+pub fn read_stamp(payload: &[u8]) -> Option<(u32, Duration)> {
+    let index = u32::from_le_bytes(payload.get(..4)?.try_into().ok()?);
+    let nanos = u64::from_le_bytes(payload.get(STAMP)?.try_into().ok()?);
+    Some((index, Duration::from_nanos(nanos)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stamp_reads_back_and_a_payload_without_room_for_it_stays_as_it_is() {
+        let sent = monotonic_now();
+        let payload = stamp(frame_payload("r", 7, 64).into(), sent);
+        assert_eq!((payload.len(), read_stamp(&payload)), (64, Some((7, sent))));
+        assert!(monotonic_now() >= sent);
+        let short = Bytes::from(frame_payload("r", 7, 12));
+        assert_eq!(stamp(short.clone(), sent), short);
+        assert_eq!(read_stamp(&short), None);
+    }
 
     #[test]
     fn a_payload_reads_back_and_any_change_is_seen() {

@@ -1,7 +1,6 @@
 //! `greenroom demo`: the real manager against the simulator, with faults, on one machine and with no account.
 
 mod clip;
-mod figures;
 mod script;
 mod speaker;
 mod stage;
@@ -22,7 +21,12 @@ use tokio::{
     time::{Instant, MissedTickBehavior},
 };
 
-use super::{output, process::Process, signals};
+use super::{
+    figures::{self, Figures},
+    output,
+    process::Process,
+    signals,
+};
 use crate::{
     config::{self, Config},
     recovery::TenantId,
@@ -30,7 +34,6 @@ use crate::{
     simulator::{self, Simulator, SimulatorConfig},
     telemetry,
 };
-use figures::Figures;
 use script::Cast;
 use speaker::Tally;
 use stage::{Event, Introduction, Keys, Screen, Stage, Window};

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::super::figures::{self, Figures};
+use crate::cli::figures::{self, Figures};
 
 /// Over how long frames per second are counted: a little less than from line to line, so that a line is
 /// compared with the one before it.

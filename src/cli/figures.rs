@@ -1,4 +1,4 @@
-//! The figures that the demo shows: read from the same text that Prometheus scrapes.
+//! Figures for people: read from the same text that Prometheus scrapes.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
