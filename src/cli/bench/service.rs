@@ -90,6 +90,12 @@ impl Return {
         })
     }
 
+    /// Seconds from the first loss to the first session that was confirmed again.
+    pub(super) fn first_back_s(&self) -> f64 {
+        let (lost, back) = (self.dropped.values().min(), self.confirmed.values().min());
+        lost.zip(back).map_or(0.0, |(lost, back)| back.saturating_sub(*lost) as f64 / 1000.0)
+    }
+
     /// Seconds from the first session that was confirmed to the last.
     pub(super) fn first_to_last_s(&self) -> f64 {
         let (first, last) = (self.confirmed.values().min(), self.confirmed.values().max());
@@ -240,6 +246,6 @@ mod tests {
         }
         let recoveries: Vec<u128> = seen.recoveries().map(|time| time.as_millis()).collect();
         assert_eq!(recoveries, [100, 220]);
-        assert_eq!(seen.first_to_last_s(), 0.14);
+        assert_eq!((seen.first_back_s(), seen.first_to_last_s()), (0.1, 0.14));
     }
 }

@@ -60,6 +60,7 @@ pub(super) async fn outage(
     let seen = service.watch(since, args.sessions() as usize, longest(args)).await?;
     note_return(args, &seen, run);
     begin.end(service, subject, run)?;
+    run.set("first_back_after_the_outage_s", seen.first_back_s() - length.as_secs_f64());
     run.set("first_to_last_back_s", seen.first_to_last_s());
     run.set(
         "bound_first_to_last_back_s",

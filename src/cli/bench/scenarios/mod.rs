@@ -18,7 +18,7 @@ use super::{
     service::Service,
 };
 
-/// From the last session that was opened to the begin of measuring.
+/// From the word to begin to what begins.
 const SETTLE: Duration = Duration::from_secs(1);
 
 /// Carries out the scenario of `args`.
@@ -45,7 +45,7 @@ async fn open(args: &Args, subject: &mut Subject, run: &mut Run) -> io::Result<(
     let began = Instant::now();
     subject.open(args.sessions()).await?;
     run.set("opened_s", began.elapsed().as_secs_f64());
-    sleep(SETTLE).await;
+    sleep(Duration::from_secs(u64::from(args.settle))).await;
     let after = subject.usage()?;
     let sessions = f64::from(args.sessions());
     run.set("opening_cpu_ms_per_session", after.cpu_since(&before) * 1000.0 / sessions);

@@ -153,7 +153,7 @@ async fn speak_all(args: &Args, greenroom: &Greenroom, run: &mut Run) {
             let answer = args.answer;
             actix_rt::spawn(async move {
                 sleep_until(begin).await;
-                let told = match uploads.speak(&path, PROTOBUF, begin, &chunk).await {
+                let told = match uploads.speak(&path, accept(answer), begin, &chunk).await {
                     Ok(answered) => read(answered, answer),
                     Err(error) => Err(io::Error::other(format!("a request failed: {error}"))),
                 };
@@ -176,6 +176,13 @@ fn path(id: &str, answer: Answer) -> String {
     format!("/v1/sessions/{id}/requests?wait=true&frames={frames}")
 }
 
+const fn accept(answer: Answer) -> &'static str {
+    match answer {
+        Answer::Frames => PROTOBUF,
+        Answer::Outcome => "application/json",
+    }
+}
+
 /// One request after the other, each as one body.
 async fn speak_fast(args: &Args, greenroom: &Greenroom, run: &mut Run) {
     let seen = Seen::new();
@@ -184,7 +191,7 @@ async fn speak_fast(args: &Args, greenroom: &Greenroom, run: &mut Run) {
     let Some(id) = greenroom.sessions.first() else { return };
     let path = path(id, args.answer);
     while Instant::now() < end {
-        let told = match greenroom.post(&path, PROTOBUF, audio.clone()).await {
+        let told = match greenroom.post(&path, accept(args.answer), audio.clone()).await {
             Ok(answered) => read(answered, args.answer),
             Err(error) => Err(error),
         };
