@@ -4,7 +4,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::{
-    http::Client,
+    http::{Client, exchange},
     process::eventually,
     world::{Settings, World, create, tenant},
 };
@@ -111,6 +111,26 @@ fn ask_about(client: &Client, id: &str) {
     }
 }
 
+/// Comes as a drop-in client whose token nobody gave out, and with a key that is none.
+fn ask_ingress(client: &Client) {
+    let token = secret("session");
+    let upgrade =
+        ["Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="];
+    let query = format!("/v2/driveningress/websocket?id=a&appId=b&sessionKey={}", percent_encoded(&token));
+    let (of_token, of_key) = (format!("X-Session-Key: grt_{token}"), format!("X-Api-Key: {token}"));
+    let in_header = [&upgrade[..], &[of_token.as_str()]].concat();
+    for (method, path, headers, status) in [
+        ("GET", query.as_str(), &upgrade[..], 400),
+        ("GET", "/s/x/v2/driveningress/websocket?id=a", &in_header, 400),
+        ("POST", "/v1/auth/session-token", &[of_key.as_str(), "Content-Length: 0"], 401),
+    ] {
+        let head = client.head(method, path, headers).replace("Connection: close", "Connection: Upgrade");
+        let answer = String::from_utf8(exchange(client.address(), head.as_bytes())).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        knows_no_secret("an answer of the ingress", &answer);
+    }
+}
+
 #[track_caller]
 fn knows_no_secret(what: &str, text: &str) {
     for (number, line) in text.lines().enumerate() {
@@ -164,6 +184,7 @@ fn run_into_all(world: &World) -> Vec<(String, String, Value)> {
         seen.push((name.to_owned(), id, error));
     }
     ask_about(&admin, &seen[0].1);
+    ask_ingress(&echo);
     greenroom.acme.without_key().get("/v1/sessions").is(401);
     greenroom.acme.with_key(&format!("{}x", secret("tenant-echo"))).get("/v1/sessions").is(401);
     for path in ["/v1/codes", "/v1/upstreams", "/metrics"] {
