@@ -96,7 +96,7 @@ impl Overlay {
 
 impl Changed {
     /// The block as the file has it.
-    fn from_file(&self, file: &File, number: u64) -> io::Result<Box<[u8]>> {
+    fn shown_block(&self, file: &File, number: u64) -> io::Result<Box<[u8]>> {
         let mut block = vec![0; BLOCK as usize].into_boxed_slice();
         let start = number * BLOCK;
         let shown = usize::try_from(self.shown.saturating_sub(start).min(BLOCK)).unwrap_or_default();
@@ -140,7 +140,7 @@ impl StorageBackend for Overlay {
             let block = match state.blocks.get(&number) {
                 Some(block) => block,
                 None => {
-                    read = state.from_file(&self.file, number)?;
+                    read = state.shown_block(&self.file, number)?;
                     &read
                 }
             };
@@ -184,7 +184,7 @@ impl StorageBackend for Overlay {
                         "the repair or migration changes too much to be tried first",
                     ));
                 }
-                let block = state.from_file(&self.file, number)?;
+                let block = state.shown_block(&self.file, number)?;
                 state.blocks.insert(number, block);
             }
             let count = whole.len();

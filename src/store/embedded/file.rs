@@ -186,14 +186,12 @@ impl StoreFile {
             let reason = format!("it has version {version} of redb's format, which is too old");
             return not_a_store(&self.path, &reason);
         }
-        match error {
-            DatabaseError::Storage(StorageError::Io(error))
-                if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
-            {
-                self.refused("opened", error)
-            }
-            other => self.corrupt(other.to_string()),
+        if let DatabaseError::Storage(StorageError::Io(error)) = error {
+            let is_content =
+                matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
+            return if is_content { self.corrupt(error.to_string()) } else { self.refused("opened", error) };
         }
+        self.corrupt(error.to_string())
     }
 
     fn corrupt(&self, reason: String) -> OpenError {

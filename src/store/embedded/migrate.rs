@@ -16,12 +16,14 @@ use crate::{
 
 const SESSIONS_0: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sessions");
 
+type Step = fn(&WriteTransaction) -> Result<(), String>;
+
 /// The steps: the one at `n` leads from schema `n` to the next.
-const STEPS: [fn(&WriteTransaction) -> Result<(), String>; SCHEMA as usize] = [shard_sessions];
+const STEPS: [Step; SCHEMA as usize] = [shard_sessions];
 
 /// Takes every step from schema `found` on. The caller commits.
 pub(super) fn migrate(transaction: &WriteTransaction, found: u64) -> Result<(), String> {
-    let first = usize::try_from(found).map_err(text)?;
+    let first = usize::try_from(found).map_err(|error| error.to_string())?;
     for step in STEPS.iter().skip(first) {
         step(transaction)?;
     }
@@ -29,8 +31,8 @@ pub(super) fn migrate(transaction: &WriteTransaction, found: u64) -> Result<(), 
     Ok(())
 }
 
-fn text(error: impl ToString) -> String {
-    error.to_string()
+fn text(error: impl Into<redb::Error>) -> String {
+    error.into().to_string()
 }
 
 /// From 0 to 1.
@@ -47,7 +49,7 @@ fn shard_sessions(transaction: &WriteTransaction) -> Result<(), String> {
             let mut fields: Map<String, Value> = serde_json::from_slice(value.value())
                 .map_err(|error| format!("session {id} is no JSON object ({error})"))?;
             fields.insert("v".to_owned(), Value::from(1));
-            let value = serde_json::to_vec(&fields).map_err(text)?;
+            let value = serde_json::to_vec(&fields).map_err(|error| error.to_string())?;
             let value = stored(revision, &value);
             records.insert(Key::session(&id).as_str(), value.as_slice()).map_err(text)?;
         }

@@ -112,7 +112,10 @@ impl Waiting {
     }
 }
 
-/// The store in one file. Closed by [`Store::close`], or when it is dropped, as soon as what waits is written.
+/// The store in one file. Its threads know nothing of a runtime's paused time: under that, every answer is
+/// [`StoreError::NoAnswer`].
+///
+/// Closed by [`Store::close`], or when it is dropped, as soon as what waits is written.
 pub struct Embedded {
     writes: SyncSender<Ask>,
     reads: SyncSender<reader::Read>,
@@ -236,9 +239,17 @@ impl Store for Embedded {
     fn close(&self) -> Answer<()> {
         let (answer, answered) = oneshot::channel();
         match self.writes.try_send(Ask::Close(answer)) {
-            Ok(()) => wait(answered, self.bounds.deadline),
+            Ok(()) => {
+                let closed = wait(answered, self.bounds.deadline);
+                Box::pin(async move {
+                    match closed.await {
+                        // Somebody else's close came first.
+                        Err(StoreError::Closed) => Ok(()),
+                        other => other,
+                    }
+                })
+            }
             Err(TrySendError::Full(_)) => refused(StoreError::Busy { waiting: self.bounds.queue }),
-            // Closed already.
             Err(TrySendError::Disconnected(_)) => Box::pin(std::future::ready(Ok(()))),
         }
     }

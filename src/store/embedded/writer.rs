@@ -5,7 +5,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -98,14 +98,7 @@ impl Writer {
                 }
             }
             let full = taken.group.len() >= self.bounds.group;
-            next = if full {
-                None
-            } else {
-                match receiver.try_recv() {
-                    Ok(ask) => Some(ask),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                }
-            };
+            next = if full { None } else { receiver.try_recv().ok() };
         }
         for request in &taken.group {
             self.waiting.leave(request.batch.bytes());
@@ -117,10 +110,6 @@ impl Writer {
     fn commit(&self, group: Vec<Request>) -> bool {
         let (mut batches, mut answers) = (Vec::new(), Vec::new());
         for Request { batch, queued, answer } in group {
-            // Whoever gave up is gone, and was told that the batch may be written: it is not.
-            if answer.is_closed() {
-                continue;
-            }
             let waited = queued.elapsed();
             if waited >= self.bounds.deadline {
                 let _ = answer.send(Err(StoreError::Late { waited }));
