@@ -69,7 +69,7 @@ impl Batch {
 
     /// Writes the batch only where `key` is what is expected.
     #[must_use]
-    pub fn expect(mut self, key: Key, expect: Expect) -> Self {
+    pub fn only_if(mut self, key: Key, expect: Expect) -> Self {
         self.conditions.push((key, expect));
         self
     }
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(many(Batch::MAX_CHANGES).check(), Ok(()));
         assert!(refusal(&many(Batch::MAX_CHANGES + 1)).contains("129 changes; 128"));
         let conditions =
-            (0..129).fold(Batch::new(), |batch, number| batch.expect(key(number), Expect::Absent));
+            (0..129).fold(Batch::new(), |batch, number| batch.only_if(key(number), Expect::Absent));
         assert!(refusal(&conditions).contains("129 conditions"));
         let value = vec![0; Batch::MAX_VALUE_BYTES];
         assert_eq!(Batch::new().put(key(1), value.clone()).check(), Ok(()));

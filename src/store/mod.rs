@@ -65,12 +65,12 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Writes one record where it is what is expected.
     fn compare_and_put(&self, key: Key, expect: Expect, value: Bytes) -> Answer<Revision> {
-        self.commit(Batch::new().expect(key.clone(), expect).put(key, value))
+        self.commit(Batch::new().only_if(key.clone(), expect).put(key, value))
     }
 
     /// Deletes one record where it is what is expected.
     fn compare_and_delete(&self, key: Key, expect: Expect) -> Answer<Revision> {
-        self.commit(Batch::new().expect(key.clone(), expect).delete(key))
+        self.commit(Batch::new().only_if(key.clone(), expect).delete(key))
     }
 }
 

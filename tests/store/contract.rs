@@ -73,10 +73,10 @@ async fn a_batch_is_written_as_a_whole_or_not_at_all() {
     for store in kinds().stores {
         store.put(key("a"), value("1")).await.unwrap();
         let batch = || Batch::new().put(key("b"), "2").delete(key("a")).put(key("c"), "3");
-        let refused = store.commit(batch().expect(key("c"), Expect::At(Revision(9)))).await;
+        let refused = store.commit(batch().only_if(key("c"), Expect::At(Revision(9)))).await;
         assert_eq!(refused, Err(StoreError::Conflict { key: key("c"), found: None }));
         assert_eq!(keys(&*store, &Range::first(Prefix::new(""))).await.0, ["a"]);
-        let revision = store.commit(batch().expect(key("c"), Expect::Absent)).await.unwrap();
+        let revision = store.commit(batch().only_if(key("c"), Expect::Absent)).await.unwrap();
         let page = everything(&*store, "").await;
         assert!(page.entries.iter().all(|entry| entry.revision == revision), "{page:?}");
         assert_eq!(keys(&*store, &Range::first(Prefix::new(""))).await.0, ["b", "c"]);
@@ -219,7 +219,7 @@ fn batches() -> impl Strategy<Value = Vec<Batch>> {
     let changes = prop::collection::vec((name, change), 1..4);
     let batch = (conditions, changes).prop_map(|(conditions, changes)| {
         let batch =
-            conditions.into_iter().fold(Batch::new(), |batch, (key, expect)| batch.expect(key, expect));
+            conditions.into_iter().fold(Batch::new(), |batch, (key, expect)| batch.only_if(key, expect));
         changes.into_iter().fold(batch, |batch, (key, change)| match change {
             Change::Put(value) => batch.put(key, value),
             Change::Delete => batch.delete(key),

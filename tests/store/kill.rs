@@ -30,7 +30,7 @@ fn batch(writer: usize, number: u64, counter: Expect) -> Batch {
     let length = usize::try_from(number * 37 % 1500).unwrap();
     let counter_key = key(&format!("c/{writer}"));
     let batch = Batch::new()
-        .expect(counter_key.clone(), counter)
+        .only_if(counter_key.clone(), counter)
         .put(counter_key, number.to_string())
         .put(a, format!("{number} {}", "a".repeat(length)))
         .put(b, format!("{number} {}", "b".repeat(length)));

@@ -132,7 +132,7 @@ impl Records {
         let stored = Stored { v: VERSION, body: body.clone(), expires_at, progress };
         let value = envelope::encode(&key, &stored)?;
         let batch = Batch::new()
-            .expect(key.clone(), expect)
+            .only_if(key.clone(), expect)
             .put(key.clone(), value)
             // The hour after, so that a sweep finds everything of its hour expired.
             .put(Key::expiry(expires_at.hour() + 1, &key), Bytes::new());
@@ -163,7 +163,7 @@ impl Records {
         let answer = self.vault.seal(&key, FIELD, &text, holds_secrets)?;
         let stored = Stored { v: VERSION, body, expires_at, progress: Progress::Answered(answer) };
         let value = envelope::encode(&key, &stored)?;
-        Ok(batch.expect(key.clone(), Expect::At(revision)).put(key, value))
+        Ok(batch.only_if(key.clone(), Expect::At(revision)).put(key, value))
     }
 
     /// Gives a request up that made nothing, so that it can be sent again.
@@ -174,7 +174,7 @@ impl Records {
     pub async fn abandon(&self, ticket: &Ticket) -> Result<(), StoreError> {
         let expiry = Key::expiry(ticket.expires_at.hour() + 1, &ticket.key);
         let batch = Batch::new()
-            .expect(ticket.key.clone(), Expect::At(ticket.revision))
+            .only_if(ticket.key.clone(), Expect::At(ticket.revision))
             .delete(ticket.key.clone())
             .delete(expiry);
         match self.store.commit(batch).await {
@@ -202,7 +202,7 @@ impl Records {
                 let stored: Stored = envelope::decode(&key, &found.value, VERSION)?;
                 // A key that was begun anew has a later expiry of its own.
                 if stored.expires_at <= now {
-                    batch = batch.expect(key.clone(), Expect::At(found.revision)).delete(key);
+                    batch = batch.only_if(key.clone(), Expect::At(found.revision)).delete(key);
                 }
             }
         }

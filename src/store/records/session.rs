@@ -397,13 +397,13 @@ impl Records {
     ) -> Result<Batch, StoreError> {
         let key = Key::session(&session.id);
         let value = encode(&self.vault, &key, session)?;
-        Ok(batch.expect(key.clone(), expect).put(key, value))
+        Ok(batch.only_if(key.clone(), expect).put(key, value))
     }
 
     /// Adds the removal of a session and its history to `batch`.
     pub fn stage_session_removal(&self, batch: Batch, session: &SessionRecord, expect: Expect) -> Batch {
         let key = Key::session(&session.id);
-        let batch = batch.expect(key.clone(), expect).delete(key);
+        let batch = batch.only_if(key.clone(), expect).delete(key);
         history::numbers(session.history_next)
             .fold(batch, |batch, number| batch.delete(Key::history(&session.id, number)))
     }

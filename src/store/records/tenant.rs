@@ -176,13 +176,13 @@ impl Records {
     ) -> Result<Batch, StoreError> {
         let key = Key::tenant(&tenant.id);
         let value = encode(&self.vault, &key, tenant)?;
-        Ok(batch.expect(key.clone(), expect).put(key, value))
+        Ok(batch.only_if(key.clone(), expect).put(key, value))
     }
 
     /// Adds the removal of a tenant to `batch`.
     pub fn stage_tenant_removal(&self, batch: Batch, id: &TenantId, expect: Expect) -> Batch {
         let key = Key::tenant(id);
-        batch.expect(key.clone(), expect).delete(key)
+        batch.only_if(key.clone(), expect).delete(key)
     }
 
     /// A tenant; `None` where there is none.
