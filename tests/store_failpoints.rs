@@ -236,14 +236,14 @@ async fn a_disk_that_hangs_costs_a_caller_its_deadline_and_the_store_nothing() {
     let commits: Arc<Mutex<Vec<CommitReport>>> = Arc::default();
     let heard = Arc::clone(&commits);
     let observer = Arc::new(move |report| heard.lock().unwrap().push(report));
-    let deadline = Duration::from_millis(200);
+    let deadline = Duration::from_millis(700);
     let store = Embedded::open(&world.path, Bounds { deadline, ..Bounds::default() }, observer).unwrap();
-    fault("store::disk_sync", "1*sleep(1000)");
+    fault("store::disk_sync", "1*sleep(4000)");
     let (first, second) = (store.commit(batch("a")), store.commit(batch("b")));
     let started = Instant::now();
     assert_eq!(first.await, Err(StoreError::NoAnswer { after: deadline }));
     assert_eq!(second.await, Err(StoreError::NoAnswer { after: deadline }));
-    assert!(started.elapsed() < Duration::from_millis(900), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_millis(3500), "{:?}", started.elapsed());
     let started = Instant::now();
     while store.commit(batch("c")).await.is_err() {
         assert!(started.elapsed() < PATIENCE, "still slow");
@@ -254,7 +254,7 @@ async fn a_disk_that_hangs_costs_a_caller_its_deadline_and_the_store_nothing() {
     assert!(now.starts_with(&["a/1".to_owned(), "a/2".to_owned()]), "{now:?}");
     let commits = commits.lock().unwrap();
     assert!(
-        commits.iter().any(|report| report.took >= Duration::from_secs(1) && report.succeeded),
+        commits.iter().any(|report| report.took >= Duration::from_secs(4) && report.succeeded),
         "{commits:?}"
     );
 }

@@ -57,6 +57,8 @@ fn store(bounds: Bounds) -> (tempfile::TempDir, Embedded, Arc<Brake>) {
     (directory, store, brake)
 }
 
+/// Enough for a machine under load to begin a commit, and not too long to wait for.
+const LATE: Duration = Duration::from_secs(1);
 const PATIENT: Bounds = Bounds { queue: 8, group: 5, deadline: Duration::from_secs(60) };
 
 #[tokio::test]
@@ -126,20 +128,20 @@ async fn the_bytes_that_wait_are_bounded_too() {
 
 #[tokio::test]
 async fn a_request_that_nobody_waits_for_any_more_is_not_written() {
-    let (_directory, store, brake) = store(Bounds { deadline: Duration::from_millis(20), ..PATIENT });
+    let (directory, store, brake) = store(Bounds { deadline: LATE, ..PATIENT });
     brake.hold(true);
     let first = store.put(key("first"), Bytes::new());
     brake.arrival(1).await;
     let late = store.put(key("late"), Bytes::new());
     let error = late.await.unwrap_err();
-    assert_eq!(error, StoreError::NoAnswer { after: Duration::from_millis(20) });
+    assert_eq!(error, StoreError::NoAnswer { after: LATE });
     assert!(error.is_transient() && error.may_be_written());
     drop(first);
     brake.hold(false);
     // Read by a store without haste, after all that waited was carried out.
     store.close().await.ok();
     drop(store);
-    let path = _directory.path().join("store.redb");
+    let path = directory.path().join("store.redb");
     let reopened = loop {
         match super::open(&path) {
             Err(greenroom::store::OpenError::Locked { .. }) => tokio::task::yield_now().await,

@@ -29,11 +29,19 @@ const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
 
 /// The locked file of a store.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct StoreFile {
     path: PathBuf,
-    /// The lock ends with the last clone.
     file: Arc<File>,
+}
+
+impl Drop for StoreFile {
+    /// Said to the system, and not left to the closing of the file: a process that is just being started has a copy
+    /// of the handle, and would keep the lock for a moment.
+    fn drop(&mut self) {
+        // Where it fails, the lock ends with the file's last handle.
+        let _ = self.file.unlock();
+    }
 }
 
 impl StoreFile {
@@ -58,9 +66,9 @@ impl StoreFile {
             .write(true)
             .open(path)
             .map_err(|error| refused("opened for reading and writing", error))?;
-        let file = locked(path, file)?;
+        let locked = Self::locked(path, file)?;
         let mut magic = [0; MAGIC.len()];
-        match file.read_exact_at(&mut magic, 0) {
+        match locked.file.read_exact_at(&mut magic, 0) {
             Ok(()) if magic == MAGIC => {}
             Ok(()) => return Err(not_a_store(path, "it does not begin as one")),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -68,7 +76,7 @@ impl StoreFile {
             }
             Err(error) => return Err(refused("read", error)),
         }
-        Ok(Self { path: path.to_owned(), file: Arc::new(file) })
+        Ok(locked)
     }
 
     /// Makes a new store beside `path`, and gives it the name when it is complete: a process that is killed
@@ -95,14 +103,15 @@ impl StoreFile {
             .mode(0o600)
             .open(&beside)
             .map_err(|error| refused("made", error))?;
-        let file = Arc::new(locked(path, file)?);
+        let locked = Self::locked(path, file)?;
+        let file = &locked.file;
         // Whoever made the store meanwhile had the lock of the same name before.
         if path.exists() {
             return Err(OpenError::Locked { path: path.to_owned() });
         }
         let made = || -> Result<(), redb::Error> {
             file.set_len(0)?;
-            let database = Database::builder().create_with_backend(Device(Arc::clone(&file)))?;
+            let database = Database::builder().create_with_backend(Device(Arc::clone(file)))?;
             let transaction = database.begin_write()?;
             {
                 let mut meta = transaction.open_table(META)?;
@@ -120,7 +129,17 @@ impl StoreFile {
         File::open(directory)
             .and_then(|directory| directory.sync_all())
             .map_err(|error| refused("made to last", error))?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(locked)
+    }
+
+    fn locked(path: &Path, file: File) -> Result<Self, OpenError> {
+        match file.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), file: Arc::new(file) }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
+            Err(TryLockError::Error(error)) => {
+                Err(OpenError::Refused { path: path.to_owned(), attempt: "locked", error })
+            }
+        }
     }
 
     /// Opens the database in the file, after a look that changes nothing.
@@ -200,16 +219,6 @@ impl StoreFile {
 
     fn refused(&self, attempt: &'static str, error: io::Error) -> OpenError {
         OpenError::Refused { path: self.path.clone(), attempt, error }
-    }
-}
-
-fn locked(path: &Path, file: File) -> Result<File, OpenError> {
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => {
-            Err(OpenError::Refused { path: path.to_owned(), attempt: "locked", error })
-        }
     }
 }
 
