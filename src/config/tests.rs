@@ -170,8 +170,6 @@ fn what_is_accepted_but_does_less_than_it_says_is_noted() {
     assert!(read("").notes().is_empty());
     let notes = read("[defaults]\ncontinuity = \"unanswered\"\n").notes();
     assert!(notes[0].contains("defaults.continuity"), "{notes:?}");
-    let notes = read("[store]\nurl = \"redb:data/greenroom.redb\"\n").notes();
-    assert!(notes[0].contains("store.url"), "{notes:?}");
 }
 
 #[test]

@@ -175,13 +175,18 @@ pub struct Store {
 pub type EncryptionKey = Arc<SecretBox<[u8; 32]>>;
 
 /// `store.url`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorePlace {
     /// In memory only: a restart of the process forgets every session.
-    #[default]
     Memory,
     /// In this file of redb; a relative path begins at the working directory.
     Redb(PathBuf),
+}
+
+impl Default for StorePlace {
+    fn default() -> Self {
+        Self::Redb(PathBuf::from("data/greenroom.redb"))
+    }
 }
 
 /// How much waits for a commit of the store, and how long.
@@ -222,14 +227,6 @@ impl Config {
             Continuity::Unanswered | Continuity::Resume => notes.push(
                 "defaults.continuity: this version does not send audio again yet; requests that are open when \
                  a connection breaks fail by name, as with \"off\""
-                    .to_owned(),
-            ),
-        }
-        match self.store.place {
-            StorePlace::Memory => {}
-            StorePlace::Redb(_) => notes.push(
-                "store.url: this version does not write to the file yet; a restart of Greenroom forgets every \
-                 session, as with \"memory:\""
                     .to_owned(),
             ),
         }
