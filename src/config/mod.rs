@@ -13,6 +13,7 @@ mod overrides;
 mod reader;
 mod secrets;
 mod sections;
+mod store;
 mod tenants;
 mod tree;
 mod types;
@@ -32,8 +33,8 @@ use std::{
 
 pub use mistakes::{ConfigErrors, Mistake, Place};
 pub use types::{
-    Admin, Config, Continuity, Deadlines, Defaults, LogFormat, Outbox, Recovery, Server, Sessions, Store,
-    Telemetry, Tenant, Upstream, UpstreamAuth,
+    Admin, Config, Continuity, Deadlines, Defaults, EncryptionKey, LogFormat, Outbox, Recovery, Server,
+    Sessions, Store, StoreCommit, StorePlace, Telemetry, Tenant, Upstream, UpstreamAuth,
 };
 
 use reader::{Report, Section};

@@ -73,7 +73,7 @@ fn insert(table: &mut Table, levels: &[String], node: Node) -> Result<(), String
                 )),
             }
         }
-        Value::Text(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean | Value::Datetime => {
+        Value::Text(_) | Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime => {
             Err(format!("\"{level}\" is no section and has no keys"))
         }
     }

@@ -242,7 +242,7 @@ impl<'a> Section<'a> {
             Value::Integer(None) => Err(format!("is out of all bounds; use {}", allowed())),
             Value::Text(_)
             | Value::Float(_)
-            | Value::Boolean
+            | Value::Boolean(_)
             | Value::Datetime
             | Value::Array(_)
             | Value::Table(_) => Err(format!("is {}, but must be {}", node.value.kind(), allowed())),
@@ -300,11 +300,25 @@ impl<'a> Section<'a> {
             Value::Float(None) | Value::Integer(None) => {
                 Err(format!("is out of all bounds; use {}", allowed()))
             }
-            Value::Text(_) | Value::Boolean | Value::Datetime | Value::Array(_) | Value::Table(_) => {
+            Value::Text(_) | Value::Boolean(_) | Value::Datetime | Value::Array(_) | Value::Table(_) => {
                 Err(format!("is {}, but must be {}", node.value.kind(), allowed()))
             }
         });
         number.unwrap_or(default)
+    }
+
+    /// True or false.
+    pub(super) fn switch(&self, key: &'static str, default: bool) -> bool {
+        let value = self.value(key, |node| match &node.value {
+            Value::Boolean(on) => Ok(*on),
+            Value::Text(_)
+            | Value::Integer(_)
+            | Value::Float(_)
+            | Value::Datetime
+            | Value::Array(_)
+            | Value::Table(_) => Err(format!("is {}, but must be true or false", node.value.kind())),
+        });
+        value.unwrap_or(default)
     }
 
     /// An address to listen on.

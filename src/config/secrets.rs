@@ -57,7 +57,7 @@ fn secret(report: &Report<'_>, node: &Node) -> Result<SecretString, String> {
         Value::Text(_)
         | Value::Integer(_)
         | Value::Float(_)
-        | Value::Boolean
+        | Value::Boolean(_)
         | Value::Datetime
         | Value::Array(_) => {
             let text = node.text().ok_or_else(|| format!("is {}, but must be {FORMS}", node.value.kind()))?;

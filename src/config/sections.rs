@@ -5,9 +5,10 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Config, Continuity, Deadlines, Defaults, LogFormat, Outbox, Recovery, Server, Sessions, Store,
-    Telemetry, Upstream, UpstreamAuth,
+    Admin, Config, Continuity, Deadlines, Defaults, LogFormat, Outbox, Recovery, Server, Sessions, Telemetry,
+    Upstream, UpstreamAuth,
     reader::Section,
+    store::read_store,
     tenants::{check_key, read_policy, read_tenants},
 };
 use crate::recovery::{
@@ -138,24 +139,6 @@ fn read_breaker(section: &Section<'_>) -> BreakerConfig {
         section.mistake("open_max_s", "is less than open_s in the same section; make it at least as long");
     }
     breaker
-}
-
-fn read_store(section: &Section<'_>) -> Store {
-    section
-        .text("url", "\"memory:\"", |text| match text {
-            "memory:" => Ok(Store::Memory),
-            // What follows the scheme may have a password in it.
-            other => {
-                let named = match other.split_once(':') {
-                    Some((scheme @ ("redb" | "etcd"), _)) => format!("the {scheme} store"),
-                    Some(_) | None => "such a store".to_owned(),
-                };
-                Err(format!(
-                    "{named} is not built: this version keeps sessions in memory only; use \"memory:\""
-                ))
-            }
-        })
-        .unwrap_or_default()
 }
 
 fn read_defaults(section: &Section<'_>) -> Defaults {

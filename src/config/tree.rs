@@ -31,7 +31,7 @@ pub(super) enum Value {
     Integer(Option<i64>),
     /// `None` where the number is not finite.
     Float(Option<f64>),
-    Boolean,
+    Boolean(bool),
     Datetime,
     Array(Vec<Node>),
     Table(Table),
@@ -44,7 +44,7 @@ impl Value {
             Self::Text(_) => "a string",
             Self::Integer(_) => "a whole number",
             Self::Float(_) => "a number with a fraction",
-            Self::Boolean => "true or false",
+            Self::Boolean(_) => "true or false",
             Self::Datetime => "a date or time",
             Self::Array(_) => "a list",
             Self::Table(_) => "a section",
@@ -57,7 +57,7 @@ impl Node {
     pub(super) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Text(text) => Some(text),
-            Value::Integer(_) | Value::Float(_) | Value::Boolean | Value::Datetime => self.raw.as_deref(),
+            Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime => self.raw.as_deref(),
             Value::Array(_) | Value::Table(_) => None,
         }
     }
@@ -133,7 +133,7 @@ fn value(source: DeValue<'_>, place: &dyn Fn(usize) -> Place) -> Value {
         DeValue::Float(number) => {
             Value::Float(number.as_str().parse().ok().filter(|float: &f64| float.is_finite()))
         }
-        DeValue::Boolean(_) => Value::Boolean,
+        DeValue::Boolean(truth) => Value::Boolean(truth),
         DeValue::Datetime(_) => Value::Datetime,
         DeValue::Array(items) => Value::Array(
             items
