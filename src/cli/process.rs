@@ -11,6 +11,7 @@ use crate::{
     manager::{self, Limits, ManagerHandle, Running, TenantRuntime},
     outbox::LedgerConfig,
     recovery::{FleetConfig, RecoveryConfig},
+    session::OutboxBudget,
     telemetry::Metrics,
     tenants::{AdminKey, Directory},
     upstream::{Auth, Deadlines, UpstreamConfig},
@@ -22,6 +23,10 @@ const ATTEMPT_MARGIN: Duration = Duration::from_secs(5);
 const FILES_BESIDE_SESSIONS: u64 = 1000;
 /// The longest `Retry-After` that is believed: a longer one is more likely a mistake than a plan.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+/// A drop-in client that has vanished is not waited for: whoever comes back gets a session of its own.
+const LINGER: Duration = Duration::ZERO;
+/// How long a client may take from its upgrade to its `ClientConfigureSession`, which every SDK sends at once.
+const CONFIGURE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A running Greenroom.
 pub struct Process {
@@ -134,6 +139,7 @@ fn manager_setup(config: &Config, directory: &Directory, metrics: &Arc<Metrics>)
                 tenant: Arc::clone(tenant),
                 recovery: Arc::new(recovery_config(config, tenant.policy.clone())),
                 metrics: metrics.tenant(&tenant.id),
+                outbox: Arc::new(OutboxBudget::new(config.outbox.tenant_bytes)),
             };
             (tenant.id.clone(), Arc::new(runtime))
         })
@@ -143,14 +149,18 @@ fn manager_setup(config: &Config, directory: &Directory, metrics: &Arc<Metrics>)
         fleet: fleet_config(config),
         tenants,
         ledger: LedgerConfig {
+            continuity: config.defaults.continuity,
             session_bytes: config.outbox.session_bytes,
             max_age: config.outbox.max_age,
             ..LedgerConfig::default()
         },
+        outbox: Arc::new(OutboxBudget::new(config.outbox.total_bytes)),
         limits: Limits {
             max_sessions: config.sessions.max as usize,
             retention: config.sessions.retention,
             shards: available_parallelism().map_or(1, usize::from),
+            linger: LINGER,
+            configure_within: CONFIGURE_WITHIN,
         },
         metrics: Arc::clone(metrics),
     }

@@ -63,9 +63,6 @@ async fn serve(config: Config) -> ExitCode {
         data = %process.data_address(), admin = %process.admin_address(), tenants = config.tenants.len(),
         "greenroom serves"
     );
-    for note in config.notes() {
-        tracing::warn!(note, "configuration");
-    }
     let end = process.until_end(told_to_end).await;
     tracing::info!("greenroom drains");
     let in_time = process.stop().await;

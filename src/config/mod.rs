@@ -33,8 +33,8 @@ use std::{
 
 pub use mistakes::{ConfigErrors, Mistake, Place};
 pub use types::{
-    Admin, Config, Continuity, Deadlines, Defaults, EncryptionKey, LogFormat, Outbox, Recovery, Server,
-    Sessions, Store, StoreCommit, StorePlace, Telemetry, Tenant, Upstream, UpstreamAuth,
+    Admin, Config, Deadlines, Defaults, EncryptionKey, LogFormat, Outbox, Recovery, Server, Sessions, Store,
+    StoreCommit, StorePlace, Telemetry, Tenant, Upstream, UpstreamAuth,
 };
 
 use reader::{Report, Section};

@@ -5,16 +5,19 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::{
-    Admin, Config, Continuity, Deadlines, Defaults, LogFormat, Outbox, Recovery, Server, Sessions, Telemetry,
-    Upstream, UpstreamAuth,
+    Admin, Config, Deadlines, Defaults, LogFormat, Outbox, Recovery, Server, Sessions, Telemetry, Upstream,
+    UpstreamAuth,
     reader::Section,
     store::read_store,
     tenants::{check_key, read_policy, read_tenants},
 };
-use crate::recovery::{
-    Backoff, BudgetConfig, Policy,
-    fleet::{BreakerConfig, GateConfig},
-    lifecycle::StableAfter,
+use crate::{
+    outbox::Continuity,
+    recovery::{
+        Backoff, BudgetConfig, Policy,
+        fleet::{BreakerConfig, GateConfig},
+        lifecycle::StableAfter,
+    },
 };
 
 const KIB: u32 = 1024;
@@ -142,9 +145,8 @@ fn read_breaker(section: &Section<'_>) -> BreakerConfig {
 }
 
 fn read_defaults(section: &Section<'_>) -> Defaults {
-    let words =
-        [("off", Continuity::Off), ("unanswered", Continuity::Unanswered), ("resume", Continuity::Resume)];
-    let continuity = section.choice("continuity", Continuity::Off, &words);
+    let words = [Continuity::Off, Continuity::Unanswered, Continuity::Resume].map(|it| (it.as_str(), it));
+    let continuity = section.choice("continuity", Continuity::default(), &words);
     Defaults { continuity }
 }
 
@@ -189,6 +191,8 @@ fn read_outbox(section: &Section<'_>) -> Outbox {
     let default = Outbox::default();
     Outbox {
         session_bytes: section.bytes("session_bytes", default.session_bytes, 64 * KIB..=1024 * MIB),
+        tenant_bytes: section.bytes("tenant_bytes", default.tenant_bytes, MIB..=4095 * MIB),
+        total_bytes: section.bytes("total_bytes", default.total_bytes, MIB..=4095 * MIB),
         max_age: section.seconds("max_age_s", default.max_age, 1..=HOUR_S),
     }
 }

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use super::*;
 use crate::{
     errors::{Action, ErrorCode},
+    outbox::Continuity,
     recovery::fleet::GateConfig,
 };
 
@@ -166,10 +167,12 @@ fn what_this_version_does_not_have_is_refused_by_name() {
 }
 
 #[test]
-fn what_is_accepted_but_does_less_than_it_says_is_noted() {
-    assert!(read("").notes().is_empty());
-    let notes = read("[defaults]\ncontinuity = \"unanswered\"\n").notes();
-    assert!(notes[0].contains("defaults.continuity"), "{notes:?}");
+fn each_continuity_is_read_and_the_default_sends_again_what_nothing_was_answered_to() {
+    assert_eq!(read("").defaults.continuity, Continuity::Unanswered);
+    for continuity in [Continuity::Off, Continuity::Unanswered, Continuity::Resume] {
+        let text = format!("[defaults]\ncontinuity = \"{}\"\n", continuity.as_str());
+        assert_eq!(read(&text).defaults.continuity, continuity);
+    }
 }
 
 #[test]

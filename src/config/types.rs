@@ -11,10 +11,13 @@ use std::{
 use secrecy::{SecretBox, SecretString};
 use url::Url;
 
-use crate::recovery::{
-    Backoff, BudgetConfig, Policy, TenantId,
-    fleet::{BreakerConfig, GateConfig},
-    lifecycle::StableAfter,
+use crate::{
+    outbox::Continuity,
+    recovery::{
+        Backoff, BudgetConfig, Policy, TenantId,
+        fleet::{BreakerConfig, GateConfig},
+        lifecycle::StableAfter,
+    },
 };
 
 const KIB: usize = 1024;
@@ -206,34 +209,6 @@ impl Default for StoreCommit {
     }
 }
 
-/// What happens to the audio of a request when its connection breaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Continuity {
-    /// The request fails.
-    #[default]
-    Off,
-    /// Sent again if nothing was answered yet, else failed. Not carried out yet, see [`Config::notes`].
-    Unanswered,
-    /// Sent again from where playing stopped. Not carried out yet, see [`Config::notes`].
-    Resume,
-}
-
-impl Config {
-    /// What is accepted but does less than it says, each as one sentence.
-    pub fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
-        match self.defaults.continuity {
-            Continuity::Off => {}
-            Continuity::Unanswered | Continuity::Resume => notes.push(
-                "defaults.continuity: this version does not send audio again yet; requests that are open when \
-                 a connection breaks fail by name, as with \"off\""
-                    .to_owned(),
-            ),
-        }
-        notes
-    }
-}
-
 /// `[defaults]`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Defaults {
@@ -273,13 +248,22 @@ impl Default for Recovery {
 pub struct Outbox {
     /// The most bytes of audio that one session keeps.
     pub session_bytes: usize,
+    /// The most bytes of audio that all sessions of one tenant keep together.
+    pub tenant_bytes: usize,
+    /// The most bytes of audio that all sessions keep together.
+    pub total_bytes: usize,
     /// Audio older than this is not sent any more; its request fails.
     pub max_age: Duration,
 }
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self { session_bytes: 8 * MIB, max_age: Duration::from_secs(30) }
+        Self {
+            session_bytes: 8 * MIB,
+            tenant_bytes: 256 * MIB,
+            total_bytes: 1024 * MIB,
+            max_age: Duration::from_secs(30),
+        }
     }
 }
 

@@ -174,10 +174,10 @@ impl From<AudioRefused> for Problem {
                 problem
             }
             AudioRefused::UnknownRequest(_) => Self::new(StatusCode::NOT_FOUND, "notFound", detail),
-            AudioRefused::Ledger(Refusal::Full { .. } | Refusal::TooManyPieces { .. }) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "outboxFull", detail)
-                    .with_retry_after(RETRY_AFTER_S)
-            }
+            AudioRefused::Ledger(
+                Refusal::Full { .. } | Refusal::NoRoom { .. } | Refusal::TooManyPieces { .. },
+            ) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "outboxFull", detail)
+                .with_retry_after(RETRY_AFTER_S),
             AudioRefused::Ledger(Refusal::TooManyOpen { .. }) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "tooManyOpenRequests", detail)
             }

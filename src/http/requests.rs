@@ -109,6 +109,7 @@ impl RequestView {
             audio_bytes: record.audio_bytes,
             audio_ms: entry
                 .spec
+                .load()
                 .bytes_per_second()
                 .map(|rate| record.audio_bytes.saturating_mul(1000) / u64::from(rate.max(1))),
             frame_count: record.frames,
@@ -227,7 +228,7 @@ impl Upload<'_> {
         end: bool,
     ) -> Result<(), Problem> {
         let continues = self.req_id.is_some();
-        let mut intake = Intake::new(&self.entry.spec, continues, length);
+        let mut intake = Intake::new(&self.entry.spec.load(), continues, length);
         let mut received = 0_usize;
         while let Some(piece) = body::next_piece(&mut payload).await? {
             received += piece.len();
@@ -276,9 +277,9 @@ impl Upload<'_> {
                     self.sent += bytes;
                     return Ok(());
                 }
-                Err(AudioRefused::Ledger(Refusal::Full { .. } | Refusal::TooManyPieces { .. }))
-                    if tokio::time::Instant::now() < deadline =>
-                {
+                Err(AudioRefused::Ledger(
+                    Refusal::Full { .. } | Refusal::NoRoom { .. } | Refusal::TooManyPieces { .. },
+                )) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(ROOM_PAUSE).await;
                 }
                 Err(refused) => return Err(refused.into()),
@@ -366,7 +367,7 @@ pub(super) async fn interrupt(
     let InterruptBody { req_id } = body::read(body::json_object(payload).await?)?;
     let (req_id, fate) = app.manager.ask(&entry, || Interrupt(req_id.clone())).await?;
     let outcome = match fate {
-        InterruptFate::TellUpstream | InterruptFate::Dropped => Outcome::Interrupted,
+        InterruptFate::Told | InterruptFate::Dropped => Outcome::Interrupted,
         InterruptFate::AlreadyEnded(outcome) => outcome,
         InterruptFate::Unknown => return Err(Problem::not_found("request")),
     };

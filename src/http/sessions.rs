@@ -116,9 +116,14 @@ impl Filter {
         let snapshot = entry.snapshot.load();
         self.state.is_none_or(|state| snapshot.state_name() == state)
             && self.code.is_none_or(|code| snapshot.code() == Some(code))
-            && self.avatar_id.as_ref().is_none_or(|avatar| *avatar == entry.spec.avatar_id)
+            && self.avatar_id.as_ref().is_none_or(|avatar| *avatar == entry.spec.load().avatar_id)
             && self.label.as_ref().is_none_or(|(name, value)| {
-                entry.spec.labels.get(name).is_some_and(|have| value.as_ref().is_none_or(|want| want == have))
+                entry
+                    .spec
+                    .load()
+                    .labels
+                    .get(name)
+                    .is_some_and(|have| value.as_ref().is_none_or(|want| want == have))
             })
     }
 }

@@ -3,27 +3,20 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle};
-use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::oneshot;
 
-use super::{
-    CreateRefused, Limits, Registry, TenantRuntime, UpstreamView, ids,
-    shard::{Shard, StartSession},
-};
+use super::{Limits, Registry, TenantRuntime, UpstreamView, shard::Shard};
 use crate::{
     outbox::LedgerConfig,
     recovery::{
-        AttemptOutcome, BreakerState, Fleet, FleetEffect, FleetInput, Generation, Lifecycle, Moment,
-        ParkCause, SessionId, StateName, TenantId, lifecycle::Input,
+        AttemptOutcome, BreakerState, Fleet, FleetEffect, FleetInput, Generation, Moment, ParkCause,
+        SessionId, StateName, TenantId,
     },
-    session::{
-        Clock, FleetAnswer, FleetNews, FleetNotice, Operate, Operation, Origin, SessionEntry, SessionSpec,
-        Snapshot,
-    },
+    session::{Clock, FleetAnswer, FleetNews, FleetNotice, Operate, Operation, OutboxBudget, ShedCopies},
     telemetry::{BreakerLabel, Invariant, Metrics, UpstreamMetrics},
 };
 
@@ -53,6 +46,7 @@ pub(super) struct Manager {
     pub(super) clock: Clock,
     pub(super) limits: Limits,
     pub(super) ledger: LedgerConfig,
+    pub(super) outbox: Arc<OutboxBudget>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) upstream_metrics: UpstreamMetrics,
     pub(super) timer: Option<(Moment, SpawnHandle)>,
@@ -75,7 +69,7 @@ impl Actor for Manager {
 }
 
 impl Manager {
-    fn fleet(&mut self, input: FleetInput, ctx: &mut Context<Self>) {
+    pub(super) fn fleet(&mut self, input: FleetInput, ctx: &mut Context<Self>) {
         let now = self.clock.now();
         for effect in self.fleet.handle(input, now) {
             self.carry_out(effect);
@@ -157,7 +151,24 @@ impl Manager {
         for id in expired {
             self.forget(&id);
         }
+        self.shed_copies();
         self.metrics.upkeep();
+    }
+
+    /// Where the outboxes hold too much, sessions that have no turn of their own are called to drop their copies.
+    fn shed_copies(&self) {
+        let entries = if self.outbox.excess() > 0 {
+            self.registry.all()
+        } else {
+            let full = self.tenants.values().filter(|runtime| runtime.outbox.excess() > 0);
+            full.flat_map(|runtime| self.registry.of_tenant(&runtime.tenant.id)).collect()
+        };
+        for entry in entries {
+            if let Some(address) = entry.address.load_full() {
+                // One for each session and second, and only where memory is short.
+                address.do_send(ShedCopies);
+            }
+        }
     }
 
     /// Ends every session that is not ended yet.
@@ -166,7 +177,7 @@ impl Manager {
         for entry in all.iter().filter(|entry| entry.snapshot.load().state_name() != StateName::Stopped) {
             if let Some(address) = entry.address.load_full() {
                 // One message for each session, and none to those that have taken it.
-                address.do_send(Operate(Operation::Delete));
+                address.do_send(Operate(Operation::Drain));
             }
         }
     }
@@ -190,65 +201,6 @@ impl Manager {
         if let Some(runtime) = self.tenants.get(&entry.tenant) {
             runtime.metrics.session_moved(Some(entry.snapshot.load().state_name()), None);
         }
-    }
-
-    fn create(
-        &mut self,
-        tenant: &TenantId,
-        spec: SessionSpec,
-        ctx: &mut Context<Self>,
-    ) -> Result<Arc<SessionEntry>, CreateRefused> {
-        if matches!(self.mode, Mode::Draining(_)) {
-            return Err(CreateRefused::Draining);
-        }
-        let runtime = self.tenants.get(tenant).cloned().ok_or(CreateRefused::UnknownTenant)?;
-        let live = self.live.get(tenant).copied().unwrap_or_default();
-        if live >= runtime.tenant.max_sessions as usize {
-            return Err(CreateRefused::TenantFull { max: runtime.tenant.max_sessions as usize });
-        }
-        if self.live.values().sum::<usize>() >= self.limits.max_sessions {
-            return Err(CreateRefused::Full { max: self.limits.max_sessions });
-        }
-
-        let now = self.clock.now();
-        let id = ids::session_id(SystemTime::now(), rand::random());
-        let mut lifecycle = Lifecycle::new(Arc::clone(&runtime.recovery));
-        let first = match self.fleet.suspension(tenant).map(|suspension| suspension.code) {
-            None => Input::Start,
-            Some(code) => {
-                // The ask is made for it here, so that the fleet knows it among those to release.
-                let ask = FleetInput::Ask {
-                    session: id.clone(),
-                    tenant: tenant.clone(),
-                    pass: crate::recovery::lifecycle::Pass::Normal,
-                };
-                self.fleet(ask, ctx);
-                Input::StartSuspended(code)
-            }
-        };
-        lifecycle.handle(first, now, 0.0);
-
-        let snapshot = Snapshot::of(&lifecycle, now);
-        runtime.metrics.session_moved(None, Some(snapshot.state_name()));
-        let ledger = LedgerConfig { bytes_per_second: spec.bytes_per_second(), ..self.ledger };
-        let entry = Arc::new(SessionEntry {
-            id,
-            tenant: tenant.clone(),
-            origin: Origin::Api,
-            created_at: now,
-            spec,
-            address: ArcSwapOption::empty(),
-            snapshot: ArcSwap::from_pointee(snapshot),
-        });
-        *self.live.entry(tenant.clone()).or_default() += 1;
-        self.registry.insert(Arc::clone(&entry));
-        tracing::info!(session = %entry.id, %tenant, avatar_id = entry.spec.avatar_id, "session created");
-
-        let shard = &self.shards[self.next_shard % self.shards.len()];
-        self.next_shard = self.next_shard.wrapping_add(1);
-        // One message for each session that was admitted, so the limits bound them.
-        shard.do_send(StartSession { entry: Arc::clone(&entry), lifecycle, ledger, tenant: runtime });
-        Ok(entry)
     }
 
     fn gone(&mut self, session: SessionId, tenant: &TenantId) {
@@ -283,6 +235,7 @@ impl Handler<FleetNotice> for Manager {
                 self.asks.remove(&session);
                 FleetInput::Withdraw { session }
             }
+            FleetNews::Upgraded => FleetInput::Upgraded { session },
             FleetNews::Settled(error) => {
                 self.asks.remove(&session);
                 let retry_after = error.as_ref().and_then(|error| error.retry_after);
@@ -307,22 +260,6 @@ pub(super) const fn breaker_label(state: &BreakerState) -> BreakerLabel {
         BreakerState::Closed => BreakerLabel::Closed,
         BreakerState::HalfOpen { .. } => BreakerLabel::HalfOpen,
         BreakerState::Open { .. } | BreakerState::Forced => BreakerLabel::Open,
-    }
-}
-
-/// Makes a session.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Arc<SessionEntry>, CreateRefused>")]
-pub(super) struct Create {
-    pub(super) tenant: TenantId,
-    pub(super) spec: SessionSpec,
-}
-
-impl Handler<Create> for Manager {
-    type Result = Result<Arc<SessionEntry>, CreateRefused>;
-
-    fn handle(&mut self, Create { tenant, spec }: Create, ctx: &mut Self::Context) -> Self::Result {
-        self.create(&tenant, spec, ctx)
     }
 }
 

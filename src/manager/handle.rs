@@ -6,8 +6,9 @@ use actix::{Addr, Handler, MailboxError, Message, dev::ToEnvelope};
 use futures_util::future::join_all;
 
 use super::{
-    CreateRefused, Registry, TenantRuntime, UpstreamView,
-    actor::{AskUpstreams, Create, Drain, Manager, SetBreaker, Unsuspend},
+    CreateRefused, IngressRefused, Registry, TenantRuntime, UpstreamView,
+    actor::{AskUpstreams, Drain, Manager, SetBreaker, Unsuspend},
+    create::{Create, CreateIngress},
 };
 use crate::{
     errors::ErrorCode,
@@ -15,7 +16,7 @@ use crate::{
         Policy, StateName, TenantId,
         lifecycle::{Hold, State},
     },
-    session::{Clock, Operate, Operation, SessionActor, SessionEntry, SessionSpec, SessionView},
+    session::{ClientSeat, Clock, Operate, Operation, SessionActor, SessionEntry, SessionSpec, SessionView},
 };
 
 /// How long an actor may take to answer. A turn takes microseconds; a second and more means that its thread
@@ -88,6 +89,25 @@ impl ManagerHandle {
         spec: SessionSpec,
     ) -> Result<Result<Arc<SessionEntry>, CreateRefused>, Unreachable> {
         self.ask_manager(Create { tenant: tenant.clone(), spec }).await
+    }
+
+    /// Makes a session for a drop-in client, which is seated in it; or takes one of the tenant's pool for it.
+    ///
+    /// The client hears [`ToClient::Ready`](crate::session::ToClient::Ready) when the service has upgraded, or
+    /// [`ToClient::Ended`](crate::session::ToClient::Ended). It has to say
+    /// [`Detach`](crate::session::Detach) when it leaves, or to drop its line.
+    ///
+    /// # Errors
+    ///
+    /// The manager did not answer, or it refused. In the second case there is no session.
+    pub async fn create_ingress(
+        &self,
+        tenant: &TenantId,
+        avatar_id: &str,
+        seat: ClientSeat,
+    ) -> Result<Result<Arc<SessionEntry>, IngressRefused>, Unreachable> {
+        self.ask_manager(CreateIngress { tenant: tenant.clone(), avatar_id: avatar_id.to_owned(), seat })
+            .await
     }
 
     /// Carries an operation out on all sessions of a tenant that are not stopped; gives the number of those that

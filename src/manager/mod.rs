@@ -8,6 +8,7 @@
 //! and sends commands to the session's own actor.
 
 mod actor;
+mod create;
 mod handle;
 mod ids;
 mod registry;
@@ -26,7 +27,7 @@ use shard::Shard;
 use crate::{
     outbox::LedgerConfig,
     recovery::{Fleet, FleetConfig, RecoveryConfig, TenantId},
-    session::Clock,
+    session::{ClientBounds, Clock, Farewell, OutboxBudget},
     telemetry::{Metrics, TenantMetrics},
     tenants::Tenant,
     upstream::{self, UpstreamConfig},
@@ -44,6 +45,10 @@ pub struct Limits {
     pub retention: Duration,
     /// Threads of sessions.
     pub shards: usize,
+    /// How long a drop-in client's session waits for it to come back when it has vanished; zero ends it at once.
+    pub linger: Duration,
+    /// How long a connection to the service waits for its client's `ClientConfigureSession`.
+    pub configure_within: Duration,
 }
 
 /// A tenant, with what its sessions share.
@@ -54,6 +59,8 @@ pub struct TenantRuntime {
     pub recovery: Arc<RecoveryConfig>,
     /// Its metrics.
     pub metrics: Arc<TenantMetrics>,
+    /// What the outboxes of its sessions may hold together.
+    pub outbox: Arc<OutboxBudget>,
 }
 
 /// What a manager is made from.
@@ -66,6 +73,8 @@ pub struct Setup {
     pub tenants: BTreeMap<TenantId, Arc<TenantRuntime>>,
     /// Bounds of a session's requests.
     pub ledger: LedgerConfig,
+    /// What the outboxes of all sessions may hold together.
+    pub outbox: Arc<OutboxBudget>,
     /// Bounds of the manager.
     pub limits: Limits,
     /// Where everything is counted.
@@ -93,6 +102,16 @@ pub enum CreateRefused {
     /// The process is about to end.
     #[error("this process is draining and takes no new session")]
     Draining,
+}
+
+/// Why a drop-in client got no session.
+#[derive(Clone, Debug)]
+pub enum IngressRefused {
+    /// As for a session over HTTP.
+    Create(CreateRefused),
+    /// What its client is to be told in place of [`ToClient::Ready`](crate::session::ToClient::Ready): its tenant is
+    /// suspended.
+    Farewell(Farewell),
 }
 
 /// How one of the service's endpoints is judged, in JSON.
@@ -146,7 +165,7 @@ impl Running {
 ///
 /// The client of the service cannot be set up.
 pub fn start(setup: Setup) -> io::Result<Running> {
-    let Setup { upstream, fleet, tenants, ledger, limits, metrics } = setup;
+    let Setup { upstream, fleet, tenants, ledger, outbox, limits, metrics } = setup;
     upstream::install_crypto();
     let clock = Clock::start();
     let registry = Arc::new(Registry::default());
@@ -160,11 +179,15 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         let arbiter = Arbiter::new();
         let (upstream, metrics) = (Arc::clone(&upstream), Arc::clone(&metrics));
         let fleet = address.clone().recipient();
+        let shared_outbox = Arc::clone(&outbox);
+        let bounds = ClientBounds { linger: limits.linger, configure_within: limits.configure_within };
         shards.push(Shard::start_in_arbiter(&arbiter.handle(), move |_ctx| Shard {
             client: upstream::Client::new(upstream),
             clock,
             metrics,
             fleet,
+            outbox: shared_outbox,
+            bounds,
         }));
         arbiters.push(arbiter);
     }
@@ -181,6 +204,7 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         clock,
         limits,
         ledger,
+        outbox,
         upstream_metrics: metrics.upstream(UPSTREAM),
         metrics,
         timer: None,

@@ -6,12 +6,12 @@ use actix::{Actor, Context, Handler, Message, Recipient};
 
 use super::TenantRuntime;
 use crate::{
-    outbox::LedgerConfig,
-    recovery::Lifecycle,
-    session::{self, Clock, FleetNotice, OutboxGauge, SessionContext, SessionEntry},
+    session::{
+        self, Beginning, ClientBounds, Clock, FleetNotice, OutboxBudget, OutboxShare, SessionContext,
+        SessionEntry,
+    },
     telemetry::Metrics,
     upstream,
-    wire::{self, Data},
 };
 
 /// The actor that starts sessions on its thread. They share its client of the service.
@@ -20,19 +20,20 @@ pub(super) struct Shard {
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) fleet: Recipient<FleetNotice>,
+    pub(super) outbox: Arc<OutboxBudget>,
+    pub(super) bounds: ClientBounds,
 }
 
 impl Actor for Shard {
     type Context = Context<Self>;
 }
 
-/// Starts a session. Its lifecycle carries the effects of its first input.
+/// Starts a session.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct StartSession {
     pub(super) entry: Arc<SessionEntry>,
-    pub(super) lifecycle: Lifecycle,
-    pub(super) ledger: LedgerConfig,
+    pub(super) beginning: Beginning,
     pub(super) tenant: Arc<TenantRuntime>,
 }
 
@@ -40,24 +41,21 @@ impl Handler<StartSession> for Shard {
     type Result = ();
 
     fn handle(&mut self, start: StartSession, _ctx: &mut Self::Context) {
-        let StartSession { entry, lifecycle, ledger, tenant } = start;
+        let StartSession { entry, beginning, tenant } = start;
+        let outbox =
+            OutboxShare::new(Arc::clone(&tenant.outbox), Arc::clone(&self.outbox), Arc::clone(&self.metrics));
         let context = SessionContext {
-            target: upstream::Target {
-                app_id: tenant.tenant.app_id.clone(),
-                api_key: tenant.tenant.upstream_api_key.clone(),
-                avatar_id: entry.spec.avatar_id.clone(),
-                configure: wire::encode(Data::ClientConfigureSession(entry.spec.configure_message())),
-                egress: entry.spec.egress_kind(),
-            },
             entry,
+            tenant: Arc::clone(&tenant.tenant),
             recovery: Arc::clone(&tenant.recovery),
             clock: self.clock,
             client: self.client.clone(),
             metrics: Arc::clone(&self.metrics),
             tenant_metrics: Arc::clone(&tenant.metrics),
             fleet: self.fleet.clone(),
-            outbox: OutboxGauge::default(),
+            outbox,
+            bounds: self.bounds,
         };
-        session::start(Rc::new(context), lifecycle, ledger);
+        session::start(Rc::new(context), beginning);
     }
 }

@@ -53,6 +53,8 @@ pub struct Record {
     pub audio_bytes: u64,
     /// Frames that came for it.
     pub frames: u64,
+    /// Connections that ended while it was answered on them.
+    pub breaks: u32,
 }
 
 impl Record {
@@ -79,6 +81,16 @@ pub enum Refusal {
         queued: usize,
         /// Bytes that may wait.
         bound: usize,
+    },
+    /// The outboxes of the tenant, or of all tenants, are full.
+    #[error(
+        "the outboxes together are full: {bytes} bytes came and {room} are left; send again when other sessions have sent theirs"
+    )]
+    NoRoom {
+        /// Bytes that came.
+        bytes: usize,
+        /// Bytes that are left, this session's copies included.
+        room: usize,
     },
     /// Too many pieces wait, however small they are.
     #[error(
@@ -107,19 +119,22 @@ pub enum Refusal {
 pub enum FrameFate {
     /// It belongs to an open request.
     Deliver,
-    /// Its request has its outcome, was never accepted, or was not sent yet.
+    /// Its request was interrupted, and its answer has not come to its end: clients expect the rest, which the
+    /// service had on its way, up to the first frame that ends it.
+    AfterInterrupt,
+    /// Its request was completed or failed, was never accepted, or was not sent on this connection.
     Late,
 }
 
-/// What an interrupt did.
+/// What the service says of the playing of a request, where it publishes the avatar itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InterruptFate {
-    /// The request is interrupted; the service must be told, since it has audio of it.
-    TellUpstream,
-    /// The request is interrupted; nothing of it had been sent.
-    Dropped,
-    /// The request had this outcome before.
-    AlreadyEnded(Outcome),
-    /// No such request is known.
-    Unknown,
+pub enum Playback {
+    /// It plays, and had played this much of the audio that was sent on this connection.
+    Playing(Duration),
+    /// It is paused after this much.
+    Paused(Duration),
+    /// It has played all.
+    Ended,
+    /// It was broken off.
+    Interrupted,
 }

@@ -3,6 +3,7 @@
 //! Pure: a machine takes an input, a reading of the clock and, where chance is needed, a random number; it
 //! changes its state and returns effects. Whoever holds the machine carries the effects out.
 
+mod attendance;
 mod backoff;
 pub mod fleet;
 mod ids;
@@ -10,6 +11,7 @@ pub mod lifecycle;
 mod moment;
 mod policy;
 
+pub use attendance::{Attendance, Departure};
 pub use backoff::{Backoff, Budget, BudgetConfig};
 pub use fleet::{AttemptOutcome, BreakerState, Fleet, FleetConfig, FleetEffect, FleetInput, ParkCause};
 pub use ids::{SessionId, TenantId};

@@ -1,33 +1,31 @@
 //! The session's actor: takes messages, asks the machines, and carries their effects out.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::SystemTime};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Accepted, AskRequest, AudioRefused, FleetAnswer, FleetNews, FleetNotice, InjectPanic, Interrupt, Operate,
-    Operation, SendAudio, SessionContext, Snapshot,
+    Farewell, FleetAnswer, FleetNews, FleetNotice, InjectPanic, Operate, Operation, SessionContext, Snapshot,
+    configuration::Confirmation,
     connection::{Connection, Ending},
     crash::panic_error,
     messages::LinkNews,
-    report::report_settled,
+    report::{Teller, report_settled},
     state::{Link, Session},
 };
 use crate::{
     errors::SessionError,
-    outbox::{InterruptFate, Record},
     recovery::{
         Generation, Moment,
-        lifecycle::{Admission, Count, Effect, EndRequests, Input, State},
+        lifecycle::{Admission, Count, Effect, EndRequests, Input},
     },
-    wire,
 };
 
 /// The actor of one session. A panic ends it; its machines live on, and a new actor takes them over.
 pub struct SessionActor {
-    context: Rc<SessionContext>,
-    session: Rc<RefCell<Session>>,
+    pub(super) context: Rc<SessionContext>,
+    pub(super) session: Rc<RefCell<Session>>,
     /// The input that the new actor begins with: the crash of the one before it.
     first: Option<Input>,
     timer: Option<(Moment, SpawnHandle)>,
@@ -37,6 +35,7 @@ impl Actor for SessionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.watch_line(ctx);
         match self.first.take() {
             Some(input) => self.handle_input(input, ctx),
             None => self.carry_out(ctx),
@@ -53,7 +52,7 @@ impl SessionActor {
         Self { context, session, first, timer: None }
     }
 
-    fn handle_input(&mut self, input: Input, ctx: &mut Context<Self>) {
+    pub(super) fn handle_input(&mut self, input: Input, ctx: &mut Context<Self>) {
         let now = self.context.clock.now();
         self.session.borrow_mut().lifecycle.handle(input, now, rand::random());
         self.carry_out(ctx);
@@ -65,7 +64,8 @@ impl SessionActor {
             let Some(effect) = effect else { break };
             self.carry_out_one(effect, ctx);
         }
-        report_settled(&self.context, &mut self.session.borrow_mut());
+        report_settled(&self.context, &mut self.session.borrow_mut(), Teller::Session);
+        self.dismiss_client();
         self.publish();
         self.arm_timer(ctx);
         self.stop_when_gone(ctx);
@@ -75,12 +75,18 @@ impl SessionActor {
         match effect {
             Effect::Ask { generation, pass } => self.tell_fleet(FleetNews::Ask(generation, pass)),
             Effect::Withdraw => self.tell_fleet(FleetNews::Withdraw),
+            Effect::Upgraded => self.tell_fleet(FleetNews::Upgraded),
             Effect::Settled(error) => self.tell_fleet(FleetNews::Settled(error)),
             // A crash between the decision and this has ended the attempt before it began.
             Effect::Connect(generation) if !self.session.borrow().lifecycle.serves(generation) => {}
             Effect::Connect(generation) => self.connect(generation, ctx),
             Effect::Close(generation) => self.close(generation),
-            Effect::Parked(hold) => self.tell_fleet(FleetNews::Parked(hold)),
+            Effect::Parked(hold) => {
+                self.tell_fleet(FleetNews::Parked(hold));
+                if !self.session.borrow().attendance.waits_parked() {
+                    self.tell_fleet(FleetNews::Unparked);
+                }
+            }
             Effect::Unparked => self.tell_fleet(FleetNews::Unparked),
             Effect::SlotFreed => self.tell_fleet(FleetNews::SlotFreed),
             Effect::EndRequests(which) => self.end_requests(which),
@@ -110,7 +116,7 @@ impl SessionActor {
             wake: Rc::clone(&wake),
             actor: actor.clone().recipient(),
         };
-        let egress = self.context.target.egress;
+        let session = Rc::clone(&self.session);
         let running = actix_rt::spawn(connection.run(stopped));
         let abort = running.abort_handle();
         let gone = actix_rt::spawn(async move {
@@ -118,7 +124,10 @@ impl SessionActor {
                 Ok(Ending::Closed) => None,
                 Ok(Ending::Broke(error)) => Some(error),
                 Err(crash) => match crash.try_into_panic() {
-                    Ok(payload) => Some(Box::new(panic_error(payload.as_ref(), egress))),
+                    Ok(payload) => {
+                        let egress = session.borrow().configuration.egress();
+                        Some(Box::new(panic_error(payload.as_ref(), egress)))
+                    }
                     // Aborted by whoever takes a crashed session over, who knows.
                     Err(_cancelled) => None,
                 },
@@ -139,9 +148,8 @@ impl SessionActor {
     fn end_requests(&self, which: EndRequests) {
         let now = self.context.clock.now();
         let mut session = self.session.borrow_mut();
-        session.drop_controls();
         match which {
-            EndRequests::Sent(code) => session.ledger.fail_sent(code, now),
+            EndRequests::Sent(code) => session.ledger.connection_lost(code, now),
             EndRequests::All(code) => session.ledger.fail_all(code, now),
             EndRequests::Interrupted => session.ledger.interrupt_all(now),
         }
@@ -204,11 +212,8 @@ impl SessionActor {
 
     /// Sets the one timer to the earliest of what is due. A timer that comes too early finds nothing due and
     /// is set again, so it is only replaced where something is due earlier.
-    fn arm_timer(&mut self, ctx: &mut Context<Self>) {
-        let due = {
-            let session = self.session.borrow();
-            [session.lifecycle.next_timeout(), session.ledger.next_timeout()].into_iter().flatten().min()
-        };
+    pub(super) fn arm_timer(&mut self, ctx: &mut Context<Self>) {
+        let due = self.session.borrow().next_timeout();
         let Some(due) = due else { return };
         match self.timer {
             Some((armed, _)) if armed <= due => return,
@@ -229,11 +234,11 @@ impl SessionActor {
                         session.lifecycle.last_error().map(|(error, _)| error.code)
                     }
                 };
-                for req_id in session.ledger.tick(cause, now) {
-                    session.tell_interrupt(&req_id);
-                }
+                session.ledger.tick(cause, now);
+                session.wake_link();
             }
             actor.handle_input(Input::Tick, ctx);
+            actor.end_deserted(ctx);
         });
         self.timer = Some((due, handle));
     }
@@ -242,7 +247,7 @@ impl SessionActor {
     fn stop_when_gone(&self, ctx: &mut Context<Self>) {
         let gone = {
             let session = self.session.borrow();
-            matches!(session.lifecycle.state(), State::Stopped { .. }) && session.link.is_none()
+            session.is_stopped() && session.link.is_none()
         };
         if gone {
             self.tell_fleet(FleetNews::Gone);
@@ -256,7 +261,21 @@ impl Handler<LinkNews> for SessionActor {
 
     fn handle(&mut self, news: LinkNews, ctx: &mut Self::Context) {
         let input = match news {
-            LinkNews::Connected { generation, connection_id, capabilities } => {
+            LinkNews::Upgraded { generation } => {
+                self.upgraded(generation);
+                return;
+            }
+            LinkNews::AwaitsClient { generation } => {
+                self.upgraded(generation);
+                Input::Upgraded(generation)
+            }
+            LinkNews::Connected { generation, connection_id, capabilities, confirm } => {
+                let mut session = self.session.borrow_mut();
+                if session.lifecycle.serves(generation) {
+                    session
+                        .confirmed(Confirmation { message: confirm, connection_id: connection_id.clone() });
+                }
+                drop(session);
                 Input::Connected { generation, connection_id, capabilities }
             }
             LinkNews::RequestFailed { generation, error } => Input::RequestFailed { generation, error },
@@ -290,6 +309,8 @@ impl Handler<FleetAnswer> for SessionActor {
         let input = match answer {
             FleetAnswer::Granted(generation) => Input::Granted(generation),
             FleetAnswer::Suspended(generation, code) => Input::Suspended(generation, code),
+            // It has left the fleet's memory of parked sessions, which had not heard of that.
+            FleetAnswer::Probe | FleetAnswer::Release if !self.may_revive() => return,
             FleetAnswer::Probe => Input::Probe,
             FleetAnswer::Release => Input::Release,
         };
@@ -302,72 +323,21 @@ impl Handler<Operate> for SessionActor {
 
     fn handle(&mut self, Operate(operation): Operate, ctx: &mut Self::Context) -> Self::Result {
         let input = match operation {
+            // Nobody is there who would use the connection.
+            Operation::Restart | Operation::Unpark if !self.may_revive() => {
+                return self.context.entry.snapshot.load_full();
+            }
             Operation::Restart => Input::Restart,
             Operation::Park => Input::Park,
             Operation::Unpark => Input::Unpark,
             Operation::Delete => Input::Delete,
+            Operation::Drain => {
+                self.session.borrow_mut().farewell = Farewell::Draining;
+                Input::Delete
+            }
         };
         self.handle_input(input, ctx);
         self.context.entry.snapshot.load_full()
-    }
-}
-
-impl Handler<SendAudio> for SessionActor {
-    type Result = Result<Accepted, AudioRefused>;
-
-    fn handle(&mut self, message: SendAudio, ctx: &mut Self::Context) -> Self::Result {
-        let SendAudio { req_id, audio, end, watch } = message;
-        let now = self.context.clock.now();
-        let mut session = self.session.borrow_mut();
-        let admission = session.lifecycle.admission();
-        if admission == Admission::Refused {
-            let snapshot = self.context.entry.snapshot.load();
-            return Err(AudioRefused::State { state: snapshot.state_name(), code: snapshot.code() });
-        }
-        let req_id = match req_id {
-            Some(req_id) if session.ledger.record(&req_id).is_none() => {
-                return Err(AudioRefused::UnknownRequest(req_id));
-            }
-            Some(req_id) => req_id,
-            None => wire::request_id(SystemTime::now(), rand::random()),
-        };
-        session.ledger.accept(&req_id, audio, end, now)?;
-        let finished = watch.map(|wants| session.watch(&req_id, wants));
-        session.wake_link();
-        self.context.outbox.set(&self.context, session.ledger.queued_bytes());
-        drop(session);
-        if admission == Admission::Wakes {
-            self.handle_input(Input::Audio, ctx);
-        } else {
-            self.arm_timer(ctx);
-        }
-        Ok(Accepted { req_id, finished })
-    }
-}
-
-impl Handler<Interrupt> for SessionActor {
-    type Result = actix::MessageResult<Interrupt>;
-
-    fn handle(&mut self, Interrupt(req_id): Interrupt, _ctx: &mut Self::Context) -> Self::Result {
-        let mut session = self.session.borrow_mut();
-        let req_id = req_id.or_else(|| session.ledger.latest_open().map(|record| record.req_id.clone()));
-        let Some(req_id) = req_id else {
-            return actix::MessageResult((None, InterruptFate::Unknown));
-        };
-        let fate = session.ledger.interrupt(&req_id, self.context.clock.now());
-        if fate == InterruptFate::TellUpstream {
-            session.tell_interrupt(&req_id);
-        }
-        report_settled(&self.context, &mut session);
-        actix::MessageResult((Some(req_id), fate))
-    }
-}
-
-impl Handler<AskRequest> for SessionActor {
-    type Result = Option<Record>;
-
-    fn handle(&mut self, AskRequest(req_id): AskRequest, _ctx: &mut Self::Context) -> Self::Result {
-        self.session.borrow().ledger.record(&req_id).cloned()
     }
 }
 

@@ -10,14 +10,24 @@ use actix::Recipient;
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
-use super::{SessionContext, messages::LinkNews, report::report_settled, state::Session};
+use super::{
+    SessionContext,
+    messages::LinkNews,
+    report::{Teller, report_settled},
+    seat::Ids,
+    state::Session,
+};
 use crate::{
-    errors::{Evidence, Observed, Phase, SessionError},
-    outbox::{FrameFate, InterruptFate},
+    errors::{Egress, ErrorCode, Evidence, Observed, Phase, SessionError},
+    outbox::{FrameFate, Playback},
     recovery::Generation,
     telemetry::{Direction, OpenConnection},
-    upstream::{Opened, SendRefused, Socket, SocketEvent, Timings},
-    wire::{Data, proto::server_playback_state::State as Playback},
+    tenants::Tenant,
+    upstream::{Opened, SendRefused, Socket, SocketEvent, Target, Timings, Upgraded},
+    wire::{
+        Data,
+        proto::{ServerPlaybackState, server_playback_state::State},
+    },
 };
 
 /// How often the time that a connection stands is counted: it is what the service bills, and a connection may
@@ -45,25 +55,97 @@ impl Connection {
     /// Opens the connection and serves it until it ends, or until `stop` is dropped or sent to.
     pub(super) async fn run(self, mut stop: oneshot::Receiver<()>) -> Ending {
         let mut timings = Timings::default();
+        let target = self.target();
+        let upgraded = tokio::select! {
+            biased;
+            _ = &mut stop => return Ending::Closed,
+            upgraded = self.context.client.connect(&target, &mut timings) => upgraded,
+        };
+        let mut upgraded = match upgraded {
+            Err(error) => return self.failed(&timings, error),
+            Ok(upgraded) => upgraded,
+        };
+        let configured = tokio::select! {
+            biased;
+            _ = &mut stop => None,
+            configured = self.configuration(&mut upgraded) => Some(configured),
+        };
+        let configure = match configured {
+            None => {
+                upgraded.close().await;
+                return Ending::Closed;
+            }
+            Some(Err(error)) => return self.failed(&timings, error),
+            Some(Ok(configure)) => configure,
+        };
         let opened = tokio::select! {
             biased;
             _ = &mut stop => return Ending::Closed,
-            opened = self.context.client.open(&self.context.target, &mut timings) => opened,
+            opened = upgraded.configure(configure, &mut timings) => opened,
         };
-        self.observe(&timings, opened.as_ref().err());
         match opened {
-            Err(error) => Ending::Broke(Box::new(error)),
-            Ok(Opened { connection_id, capabilities, socket }) => {
+            Err(error) => self.failed(&timings, error),
+            Ok(Opened { connection_id, capabilities, confirm, socket }) => {
+                self.observe(&timings, None);
                 let connected = self.context.tenant_metrics.connection();
-                self.tell(LinkNews::Connected { generation: self.generation, connection_id, capabilities });
-                self.serve(socket, connected, stop).await
+                let generation = self.generation;
+                let id = connection_id.clone();
+                self.tell(LinkNews::Connected { generation, connection_id, capabilities, confirm });
+                self.serve(socket, &id, connected, stop).await
             }
         }
+    }
+
+    fn target(&self) -> Target {
+        let session = self.session.borrow();
+        let Tenant { app_id, upstream_api_key, .. } = &*self.context.tenant;
+        Target {
+            app_id: app_id.clone(),
+            api_key: upstream_api_key.clone(),
+            avatar_id: self.context.entry.spec.load().avatar_id.clone(),
+            configure: session.configuration.message().cloned(),
+            egress: session.configuration.egress(),
+        }
+    }
+
+    /// The configuration for the service: at once where it is known, else when the session's client has told it.
+    async fn configuration(&self, upgraded: &mut Upgraded) -> Result<Bytes, SessionError> {
+        let generation = self.generation;
+        if let Some(message) = self.known_configuration() {
+            self.tell(LinkNews::Upgraded { generation });
+            return Ok(message);
+        }
+        self.tell(LinkNews::AwaitsClient { generation });
+        let within = self.context.bounds.configure_within;
+        let deadline = tokio::time::sleep(within);
+        tokio::pin!(deadline);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => {
+                    if let Some(message) = self.known_configuration() {
+                        return Ok(message);
+                    }
+                }
+                error = upgraded.ended() => return Err(error),
+                () = &mut deadline => return Err(unconfigured(within)),
+            }
+        }
+    }
+
+    fn known_configuration(&self) -> Option<Bytes> {
+        self.session.borrow().configuration.message().cloned()
+    }
+
+    fn failed(&self, timings: &Timings, error: SessionError) -> Ending {
+        self.observe(timings, Some(&error));
+        Ending::Broke(Box::new(error))
     }
 
     async fn serve(
         &self,
         mut socket: Socket,
+        connection_id: &str,
         mut connected: OpenConnection,
         mut stop: oneshot::Receiver<()>,
     ) -> Ending {
@@ -81,9 +163,11 @@ impl Connection {
                 () = self.wake.notified() => {}
                 _ = bill.tick() => connected.count_time(),
                 event = socket.next(&self.context.recovery.policy) => match event {
-                    SocketEvent::Frame { data, bytes } => self.frame(data, &bytes),
+                    SocketEvent::Frame { data, bytes } => self.frame(data, &bytes, connection_id),
                     SocketEvent::Room => {}
-                    SocketEvent::RequestFailed(error) => self.request_failed(error),
+                    SocketEvent::RequestFailed { error, bytes } => {
+                        self.request_failed(error, &bytes, connection_id);
+                    }
                     SocketEvent::Ended(error) => return Ending::Broke(Box::new(error)),
                 },
             }
@@ -104,24 +188,26 @@ impl Connection {
     /// A socket that has room takes every message of ours: pieces of audio are far below its bound. Should it
     /// not, the connection is given up, and the requests on it fail by name.
     fn unsendable(&self, refused: &SendRefused) -> SessionError {
-        let egress = self.context.target.egress;
+        let egress = self.session.borrow().configuration.egress();
         let evidence = Evidence::new(Phase::WebsocketSend, Observed::SocketEnded, egress);
         SessionError::classified(evidence, format!("a message could not be sent: {refused}"))
     }
 
-    fn frame(&self, data: Data, message: &Bytes) {
+    fn frame(&self, data: Data, message: &Bytes, connection_id: &str) {
         self.context.metrics.traffic(Direction::Down).message(message.len());
         let now = self.context.clock.now();
         let mut session = self.session.borrow_mut();
         match data {
             Data::ServerResponseAnimation(frame) => {
-                if session.frame(&frame.req_id, frame.end, message, now) == FrameFate::Late {
+                let ids = Ids { connection_id, req_id: &frame.req_id };
+                if session.take_frame(message, ids, frame.end, now) == FrameFate::Late {
                     tracing::debug!(session = %self.context.entry.id, req_id = frame.req_id, "late frame dropped");
                 }
             }
             Data::ServerPlaybackState(playback) => {
-                if playback.state() == Playback::Interrupted
-                    && session.ledger.interrupt(&playback.req_id, now) == InterruptFate::TellUpstream
+                session.relay_playback(message, Ids { connection_id, req_id: &playback.req_id });
+                if let Some(news) = news(&playback)
+                    && session.ledger.playback(&playback.req_id, news, now)
                 {
                     tracing::info!(
                         session = %self.context.entry.id, req_id = playback.req_id,
@@ -139,21 +225,26 @@ impl Connection {
             | Data::ClientPause(_)
             | Data::ClientResume(_) => {}
         }
-        report_settled(&self.context, &mut session);
+        report_settled(&self.context, &mut session, Teller::Service);
     }
 
-    fn request_failed(&self, error: SessionError) {
+    fn request_failed(&self, mut error: SessionError, message: &Bytes, connection_id: &str) {
         let Some(req_id) = &error.req_id else { return };
         let mut session = self.session.borrow_mut();
-        let was_open = session.ledger.fail(req_id, error.code, &error.message, self.context.clock.now());
-        report_settled(&self.context, &mut session);
+        let now = self.context.clock.now();
+        let failed = session.ledger.fail_upstream(req_id, error.code, &error.message, now);
+        if let Some(client_id) = &failed {
+            session.relay(message, Ids { connection_id, req_id }, client_id);
+        }
+        report_settled(&self.context, &mut session, Teller::Service);
         drop(session);
         // What the service says of requests that nobody waits for is no failure of the session's, and a flood of it
         // must not fill the mailbox.
-        if !was_open {
+        let Some(client_id) = failed else {
             tracing::debug!(session = %self.context.entry.id, req_id, error = error.message, "error for no open request");
             return;
-        }
+        };
+        error.req_id = Some(client_id);
         self.tell(LinkNews::RequestFailed { generation: self.generation, error: Arc::new(error) });
     }
 
@@ -176,5 +267,28 @@ impl Connection {
         if let Some(connect) = timings.connect {
             metrics.handshake(later, connect + timings.handshake.unwrap_or_default());
         }
+    }
+}
+
+/// The client has opened a connection and said nothing on it.
+fn unconfigured(within: Duration) -> SessionError {
+    let evidence = Evidence::new(Phase::WebsocketHandshake, Observed::Internal, Egress::Unknown);
+    let message = format!("no ClientConfigureSession came from the client within {} ms", within.as_millis());
+    let mut error = SessionError::classified(evidence, message);
+    // The rules are about what the service says, and it has said nothing.
+    error.code = ErrorCode::InvalidRequest;
+    error
+}
+
+/// What a playback state tells the ledger.
+fn news(playback: &ServerPlaybackState) -> Option<Playback> {
+    // A position before the beginning is none.
+    let played = || Duration::from_millis(playback.played_ms.try_into().unwrap_or_default());
+    match playback.state() {
+        State::Unspecified => None,
+        State::Playing => Some(Playback::Playing(played())),
+        State::Paused => Some(Playback::Paused(played())),
+        State::Ended => Some(Playback::Ended),
+        State::Interrupted => Some(Playback::Interrupted),
     }
 }

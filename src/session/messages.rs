@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::Snapshot;
 use crate::{
     errors::{ErrorCode, SessionError},
-    outbox::{InterruptFate, Record, Refusal},
+    outbox::{HoldFate, InterruptFate, Record, Refusal},
     recovery::{
         Generation, SessionId, StateName, TenantId,
         lifecycle::{Hold, Pass},
@@ -27,6 +27,8 @@ pub enum Operation {
     Unpark,
     /// End for good.
     Delete,
+    /// End for good, since the process does.
+    Drain,
 }
 
 /// Carries an [`Operation`] out; answers with the snapshot after it.
@@ -101,6 +103,21 @@ pub enum AudioRefused {
 #[rtype(result = "(Option<String>, InterruptFate)")]
 pub struct Interrupt(pub Option<String>);
 
+/// Pauses a request; without an id, the one whose audio was accepted last.
+#[derive(Debug, Message)]
+#[rtype(result = "(Option<String>, HoldFate)")]
+pub struct Pause(pub Option<String>);
+
+/// Lets a request go on that was paused; without an id, the one whose audio was accepted last.
+#[derive(Debug, Message)]
+#[rtype(result = "(Option<String>, HoldFate)")]
+pub struct Resume(pub Option<String>);
+
+/// All sessions together hold too many copies of sent audio: this one is to drop its own.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ShedCopies;
+
 /// Asks for the account of a request.
 #[derive(Debug, Message)]
 #[rtype(result = "Option<Record>")]
@@ -139,6 +156,8 @@ pub enum FleetNews {
     Ask(Generation, Pass),
     /// It does not want its turn any more.
     Withdraw,
+    /// Its attempt waits for its client.
+    Upgraded,
     /// Its attempt ended; without an error it is confirmed.
     Settled(Option<Arc<SessionError>>),
     /// It is parked.
@@ -155,8 +174,12 @@ pub enum FleetNews {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) enum LinkNews {
+    /// The service has upgraded.
+    Upgraded { generation: Generation },
+    /// The service has upgraded, and only the session's client knows how it is configured.
+    AwaitsClient { generation: Generation },
     /// The service confirmed the session.
-    Connected { generation: Generation, connection_id: String, capabilities: Vec<String> },
+    Connected { generation: Generation, connection_id: String, capabilities: Vec<String>, confirm: Bytes },
     /// A request failed by itself.
     RequestFailed { generation: Generation, error: Arc<SessionError> },
     /// The connection is gone: without an error it was closed by command.

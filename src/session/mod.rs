@@ -8,33 +8,51 @@
 //! The outside reads a session from its [`SessionEntry`], without asking the actor.
 
 mod actor;
+mod attach;
+mod budget;
+mod client;
+mod client_messages;
 mod clock;
+mod configuration;
 mod connection;
 mod crash;
+mod intake;
 mod messages;
 mod report;
+mod seat;
 mod spec;
 mod state;
 mod supervise;
 mod view;
 
-use std::{cell::Cell, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use actix::{Addr, Recipient};
 
+pub use crate::recovery::Departure;
 pub use actor::SessionActor;
+pub use budget::OutboxBudget;
+pub(crate) use budget::OutboxShare;
+pub use client::{ClientId, ClientLine, ClientSeat, Farewell, LineTaker, ToClient, client_line};
+pub use client_messages::{
+    Attach, AttachMode, AttachRefused, ClientAudio, ClientAudioRefused, ClientConfigure, ClientControl,
+    ConfigureRefused, Detach, FailRequest, NotSeated,
+};
 pub use clock::Clock;
+pub(crate) use configuration::Configuration;
 pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
-    Interrupt, Operate, Operation, SendAudio, Watch,
+    Interrupt, Operate, Operation, Pause, Resume, SendAudio, ShedCopies, Watch,
 };
-pub use spec::{AudioFormat, Continuity, EgressSpec, SessionSpec};
-pub(crate) use supervise::start;
+pub use spec::{AudioFormat, EgressSpec, SessionSpec};
+pub(crate) use supervise::{Beginning, start};
 pub use view::{ErrorView, Origin, SessionEntry, SessionView, Snapshot};
 
+pub use crate::outbox::{Continuity, Control};
 use crate::{
     recovery::RecoveryConfig,
     telemetry::{Metrics, TenantMetrics},
+    tenants::Tenant,
     upstream,
 };
 
@@ -44,27 +62,23 @@ pub type SessionAddress = Addr<SessionActor>;
 /// What a session goes by for the whole of its life.
 pub(crate) struct SessionContext {
     pub(crate) entry: Arc<SessionEntry>,
-    pub(crate) target: upstream::Target,
+    /// The tenant, as the service knows it.
+    pub(crate) tenant: Arc<Tenant>,
     pub(crate) recovery: Arc<RecoveryConfig>,
     pub(crate) clock: Clock,
     pub(crate) client: upstream::Client,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tenant_metrics: Arc<TenantMetrics>,
     pub(crate) fleet: Recipient<FleetNotice>,
-    pub(crate) outbox: OutboxGauge,
+    pub(crate) outbox: OutboxShare,
+    pub(crate) bounds: ClientBounds,
 }
 
-/// This session's part of the gauge of bytes that wait to be sent.
-#[derive(Default)]
-pub(crate) struct OutboxGauge(Cell<usize>);
-
-impl OutboxGauge {
-    fn set(&self, context: &SessionContext, bytes: usize) {
-        let before = self.0.replace(bytes);
-        if bytes > before {
-            context.metrics.outbox_bytes().increment((bytes - before) as f64);
-        } else if bytes < before {
-            context.metrics.outbox_bytes().decrement((before - bytes) as f64);
-        }
-    }
+/// How long a session waits for its client.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientBounds {
+    /// How long a drop-in client's session waits for it to come back when it has vanished.
+    pub(crate) linger: Duration,
+    /// How long a connection to the service waits for its client's configuration.
+    pub(crate) configure_within: Duration,
 }

@@ -3,12 +3,24 @@
 use super::{SessionContext, state::Session};
 use crate::outbox::{Outcome, Record};
 
+/// Who tells the client of the outcomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Teller {
+    /// The service has, or will: what it says is relayed.
+    Service,
+    /// The session has to.
+    Session,
+}
+
 /// Tells metrics and log of the requests that got their outcome, and whoever watches them.
-pub(super) fn report_settled(context: &SessionContext, session: &mut Session) {
+pub(super) fn report_settled(context: &SessionContext, session: &mut Session, teller: Teller) {
     while let Some(record) = session.next_settled() {
         report(context, &record);
+        if teller == Teller::Session {
+            session.tell_outcome(&record);
+        }
     }
-    context.outbox.set(context, session.ledger.queued_bytes());
+    context.outbox.settle(&mut session.ledger);
 }
 
 fn report(context: &SessionContext, record: &Record) {

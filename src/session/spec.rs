@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use crate::{errors, wire::proto};
+use crate::{errors, outbox::Continuity, wire::proto};
 
 /// Characters of an avatar id at most; the service publishes no bound, and this one fits any URL.
 const MAX_AVATAR_ID: usize = 256;
@@ -77,19 +77,6 @@ pub enum EgressSpec {
     },
 }
 
-/// What happens to requests that are open when a connection breaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Continuity {
-    /// They fail by name.
-    #[default]
-    Off,
-    /// Those that nothing was answered to are sent again. Accepted, and not carried out yet.
-    Unanswered,
-    /// They are sent again from where playing stopped. Accepted, and not carried out yet.
-    Resume,
-}
-
 /// What a session is made from.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,10 +98,40 @@ pub struct SessionSpec {
     /// Names and values of the owner's choice.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// What the owner wants of requests that are open when a connection breaks; the session's JSON says what
-    /// is carried out.
+    /// What happens to requests that are open when a connection breaks; `None` is what is configured.
     #[serde(default)]
     pub continuity: Option<Continuity>,
+}
+
+impl EgressSpec {
+    /// The egress that a client's configuration asks for.
+    fn of(content: &proto::ClientConfigureSession) -> Option<Self> {
+        match content.egress_type() {
+            proto::EgressType::Unspecified => None,
+            proto::EgressType::Livekit => {
+                let livekit = content.livekit_egress.clone().unwrap_or_default();
+                Some(Self::Livekit {
+                    url: livekit.url,
+                    room_name: livekit.room_name,
+                    publisher_id: livekit.publisher_id,
+                    extra_attributes: livekit.extra_attributes.into_iter().collect(),
+                    idle_timeout: livekit.idle_timeout.try_into().unwrap_or_default(),
+                    api_token: livekit.api_token.into(),
+                    api_key: livekit.api_key.into(),
+                    api_secret: livekit.api_secret.into(),
+                })
+            }
+            proto::EgressType::Agora => {
+                let agora = content.agora_egress.clone().unwrap_or_default();
+                Some(Self::Agora {
+                    channel_name: agora.channel_name,
+                    token: agora.token.into(),
+                    uid: agora.uid,
+                    publisher_id: agora.publisher_id,
+                })
+            }
+        }
+    }
 }
 
 const fn default_sample_rate() -> u32 {
@@ -179,6 +196,21 @@ impl SessionSpec {
         match self.audio_format {
             AudioFormat::PcmS16le => Some(self.sample_rate.saturating_mul(2)),
             AudioFormat::OggOpus => None,
+        }
+    }
+
+    /// The spec of a session that its client configured: the format and the egress are the client's.
+    #[must_use]
+    pub fn configured(&self, content: &proto::ClientConfigureSession) -> Self {
+        Self {
+            sample_rate: content.sample_rate.try_into().unwrap_or_default(),
+            bitrate: content.bitrate.try_into().unwrap_or_default(),
+            audio_format: match content.audio_format() {
+                proto::AudioFormat::PcmS16le => AudioFormat::PcmS16le,
+                proto::AudioFormat::OggOpus => AudioFormat::OggOpus,
+            },
+            egress: EgressSpec::of(content),
+            ..self.clone()
         }
     }
 
@@ -256,6 +288,26 @@ mod tests {
         spec.sample_rate = 0;
         spec.labels.insert(String::new(), "x".repeat(300));
         assert_eq!(spec.mistakes().len(), 4, "{:?}", spec.mistakes());
+    }
+
+    #[test]
+    fn a_spec_that_a_client_configured_says_what_the_client_said() {
+        let mut spec: SessionSpec = serde_json::from_str(
+            r#"{"avatar_id": "a", "sample_rate": 48000, "bitrate": 7, "audio_format": "ogg_opus",
+                "egress": {"type": "livekit", "room_name": "r", "api_token": "t", "extra_attributes": {"k": "v"}}}"#,
+        )
+        .unwrap();
+        let blank = SessionSpec::for_avatar("a");
+        assert_eq!(blank.configured(&spec.configure_message()).configure_message(), spec.configure_message());
+        spec.egress = Some(EgressSpec::Agora {
+            channel_name: "c".into(),
+            token: "t".into(),
+            uid: 3,
+            publisher_id: "p".into(),
+        });
+        assert_eq!(blank.configured(&spec.configure_message()).configure_message(), spec.configure_message());
+        let nothing = proto::ClientConfigureSession::default();
+        assert_eq!(blank.configured(&nothing).bytes_per_second(), Some(0));
     }
 
     #[test]

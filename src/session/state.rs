@@ -1,9 +1,6 @@
 //! What a session is, apart from its actor: it survives a panic of the actor's code.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    rc::Rc,
-};
+use std::{collections::BTreeMap, rc::Rc, time::SystemTime};
 
 use bytes::Bytes;
 use tokio::{
@@ -11,20 +8,21 @@ use tokio::{
     task::{AbortHandle, JoinHandle},
 };
 
-use super::messages::{Finished, Watch};
+use super::{
+    Farewell,
+    configuration::{Configuration, Confirmation},
+    messages::{Finished, Watch},
+    seat::Seated,
+};
 use crate::{
-    outbox::{FrameFate, Ledger, Outgoing, Record},
-    recovery::{Generation, Lifecycle, Moment},
-    wire::{self, Data, proto},
+    outbox::{Control, FrameFate, Ledger, Outgoing, Record},
+    recovery::{Attendance, Generation, Lifecycle, Moment, lifecycle::State},
+    wire::{self, Data, Rewrite, proto},
 };
 
 /// Bytes of frames that are collected for a sender who wants them with the answer: some 15 minutes of
 /// animation at 25 frames a second. Whoever wants more takes them as they come.
 const MAX_COLLECTED: usize = 32 << 20;
-
-/// Interrupts, pauses and resumes that wait for the socket. They are small, and a client that sends more of
-/// them than this while nothing can be written has them dropped, oldest first.
-const MAX_CONTROLS: usize = 64;
 
 /// The connection of a session, as its actor holds it.
 pub(super) struct Link {
@@ -52,13 +50,49 @@ pub(super) struct Session {
     pub(super) lifecycle: Lifecycle,
     pub(super) ledger: Ledger,
     pub(super) link: Option<Link>,
+    pub(super) configuration: Configuration,
+    /// What the service said to the configuration that stands.
+    pub(super) confirmation: Option<Confirmation>,
+    pub(super) attendance: Attendance,
+    pub(super) client: Option<Seated>,
+    /// What a client is told when the session is stopped.
+    pub(super) farewell: Farewell,
     watchers: BTreeMap<String, Watcher>,
-    controls: VecDeque<Bytes>,
 }
 
 impl Session {
-    pub(super) const fn new(lifecycle: Lifecycle, ledger: Ledger) -> Self {
-        Self { lifecycle, ledger, link: None, watchers: BTreeMap::new(), controls: VecDeque::new() }
+    pub(super) const fn new(
+        lifecycle: Lifecycle,
+        ledger: Ledger,
+        configuration: Configuration,
+        attendance: Attendance,
+    ) -> Self {
+        Self {
+            lifecycle,
+            ledger,
+            link: None,
+            configuration,
+            confirmation: None,
+            attendance,
+            client: None,
+            farewell: Farewell::Deleted,
+            watchers: BTreeMap::new(),
+        }
+    }
+
+    /// When the session has something to do, if nothing happens.
+    pub(super) fn next_timeout(&self) -> Option<Moment> {
+        let timeouts = [
+            self.lifecycle.next_timeout(),
+            self.ledger.next_timeout(),
+            self.attendance.next_timeout().filter(|_| !self.is_stopped()),
+        ];
+        timeouts.into_iter().flatten().min()
+    }
+
+    /// Whether its owner has ended it.
+    pub(super) const fn is_stopped(&self) -> bool {
+        matches!(self.lifecycle.state(), State::Stopped { .. })
     }
 
     /// Registers whoever wants to be told of a request; a later one replaces an earlier one.
@@ -74,21 +108,21 @@ impl Session {
         if !self.lifecycle.serves(generation) {
             return None;
         }
-        if let Some(control) = self.controls.pop_front() {
-            return Some(control);
-        }
-        let Outgoing { req_id, audio, end } = self.ledger.next_to_send()?;
-        Some(wire::encode(Data::ClientAudioInput(proto::ClientAudioInput { req_id, end, audio })))
-    }
-
-    /// Queues an interrupt for the service.
-    pub(super) fn tell_interrupt(&mut self, req_id: &str) {
-        if self.controls.len() >= MAX_CONTROLS {
-            self.controls.pop_front();
-        }
-        let interrupt = proto::ClientInterrupt { req_id: req_id.to_owned() };
-        self.controls.push_back(wire::encode(Data::ClientInterrupt(interrupt)));
-        self.wake_link();
+        let fresh_id = || wire::request_id(SystemTime::now(), rand::random());
+        Some(wire::encode(match self.ledger.next_to_send(fresh_id)? {
+            Outgoing::Audio { req_id, audio, end } => {
+                Data::ClientAudioInput(proto::ClientAudioInput { req_id, end, audio })
+            }
+            Outgoing::Control { req_id, control: Control::Interrupt } => {
+                Data::ClientInterrupt(proto::ClientInterrupt { req_id })
+            }
+            Outgoing::Control { req_id, control: Control::Pause } => {
+                Data::ClientPause(proto::ClientPause { req_id })
+            }
+            Outgoing::Control { req_id, control: Control::Resume } => {
+                Data::ClientResume(proto::ClientResume { req_id })
+            }
+        }))
     }
 
     /// Tells the connection that there is something to send.
@@ -98,17 +132,14 @@ impl Session {
         }
     }
 
-    /// Forgets what was meant for a connection that is gone.
-    pub(super) fn drop_controls(&mut self) {
-        self.controls.clear();
-    }
-
-    /// Notes a frame, and keeps it for whoever wants it.
-    pub(super) fn frame(&mut self, req_id: &str, end: bool, message: &Bytes, now: Moment) -> FrameFate {
-        if let Some(watcher) = self.watchers.get_mut(req_id) {
-            watcher.collect(message);
+    /// Notes a frame, and keeps it for whoever wants it, under the request id that it knows.
+    pub(super) fn frame(&mut self, upstream_id: &str, end: bool, message: &Bytes, now: Moment) -> FrameFate {
+        if let Some(req_id) = self.ledger.client_id(upstream_id)
+            && let Some(watcher) = self.watchers.get_mut(req_id)
+        {
+            watcher.collect(message, (req_id != upstream_id).then_some(req_id));
         }
-        self.ledger.frame(req_id, end, now)
+        self.ledger.frame(upstream_id, end, now)
     }
 
     /// The next request that has its outcome; whoever watches it is told here.
@@ -128,14 +159,20 @@ impl Session {
 }
 
 impl Watcher {
-    fn collect(&mut self, message: &Bytes) {
+    fn collect(&mut self, message: &Bytes, req_id: Option<&str>) {
         match self.wants {
             Watch::Outcome => {}
             Watch::Frames if self.bytes.saturating_add(message.len()) > MAX_COLLECTED => self.left_out += 1,
             Watch::Frames => {
                 self.bytes += message.len();
-                // A copy: the message shares the memory of the read buffer, which would be kept whole.
-                self.frames.push(Bytes::copy_from_slice(message));
+                // A message that was decoded can be spliced; as it came is the next best.
+                let frame = req_id
+                    .and_then(|id| {
+                        wire::rewrite(message, Rewrite { connection_id: None, req_id: Some(id) }).ok()
+                    })
+                    // A copy: the message shares the memory of the read buffer, which would be kept whole.
+                    .unwrap_or_else(|| Bytes::copy_from_slice(message));
+                self.frames.push(frame);
             }
         }
     }

@@ -7,10 +7,13 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use actix::{AsyncContext, Context};
 
-use super::{SessionContext, actor::SessionActor, crash::panic_error, state::Session};
+use super::{
+    ClientSeat, Configuration, SessionContext, actor::SessionActor, crash::panic_error, seat::Seated,
+    state::Session,
+};
 use crate::{
     outbox::{Ledger, LedgerConfig},
-    recovery::{Lifecycle, lifecycle::Input},
+    recovery::{Attendance, Lifecycle, lifecycle::Input},
 };
 
 /// The wait before a crashed actor is built anew: it starts small, so that a single crash is hardly noticed,
@@ -23,10 +26,23 @@ const CALM: Duration = Duration::from_secs(60);
 /// How long an aborted connection may take to be gone: it is dropped at the next turn of the thread.
 const ABORT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Starts the session on this thread. `lifecycle` carries the effects that are still to be carried out.
-pub(crate) fn start(context: Rc<SessionContext>, lifecycle: Lifecycle, ledger: LedgerConfig) {
-    let session = Rc::new(RefCell::new(Session::new(lifecycle, Ledger::new(ledger))));
-    actix_rt::spawn(supervise(context, session));
+/// What a session begins with.
+pub(crate) struct Beginning {
+    /// With the effects that are still to be carried out.
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) ledger: LedgerConfig,
+    pub(crate) configuration: Configuration,
+    /// The client that it is made for.
+    pub(crate) client: Option<ClientSeat>,
+}
+
+/// Starts the session on this thread.
+pub(crate) fn start(context: Rc<SessionContext>, beginning: Beginning) {
+    let Beginning { lifecycle, ledger, configuration, client } = beginning;
+    let attendance = if client.is_some() { Attendance::Attended } else { Attendance::Owned };
+    let mut session = Session::new(lifecycle, Ledger::new(ledger), configuration, attendance);
+    session.client = client.map(|seat| Seated::new(seat, context.metrics.client()));
+    actix_rt::spawn(supervise(context, Rc::new(RefCell::new(session))));
 }
 
 async fn supervise(context: Rc<SessionContext>, session: Rc<RefCell<Session>>) {
@@ -42,7 +58,7 @@ async fn supervise(context: Rc<SessionContext>, session: Rc<RefCell<Session>>) {
         let Ok(payload) = crash.try_into_panic() else { break };
 
         end_connection(&session).await;
-        let error = panic_error(payload.as_ref(), context.target.egress);
+        let error = panic_error(payload.as_ref(), session.borrow().configuration.egress());
         first = Some(Input::Crashed(Arc::new(error)));
         if context.clock.now().since(began) > CALM {
             pause = FIRST_PAUSE;

@@ -18,8 +18,20 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// Made over HTTP.
+    /// Made over HTTP: it lives until it is deleted.
     Api,
+    /// Made by a drop-in client: it lives as long as that is there.
+    Ingress,
+}
+
+impl Origin {
+    /// The spelling in JSON and the log.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Ingress => "ingress",
+        }
+    }
 }
 
 /// An entry of the registry: what everybody may know of a session without asking its actor.
@@ -33,8 +45,8 @@ pub struct SessionEntry {
     pub origin: Origin,
     /// When it was made.
     pub created_at: Moment,
-    /// What it is made from.
-    pub spec: SessionSpec,
+    /// What it is made from; replaced when a client configures it.
+    pub spec: ArcSwap<SessionSpec>,
     /// Where its actor is reached; replaced when the actor is rebuilt.
     pub address: ArcSwapOption<SessionAddress>,
     /// The latest snapshot.
@@ -139,7 +151,7 @@ pub struct SessionView {
     created_at: String,
     running_since: Option<String>,
     labels: BTreeMap<String, String>,
-    /// What is carried out, whatever was wished for.
+    /// What is carried out when a connection breaks.
     continuity: Continuity,
 }
 
@@ -169,16 +181,17 @@ impl SessionEntry {
             | State::Failed
             | State::Stopped { .. } => (None, Arc::from([]), None),
         };
+        let spec = self.spec.load();
         let is_stable = snapshot.stable_at.is_some_and(|at| clock.now() >= at);
         SessionView {
             id: self.id.clone(),
             tenant: self.tenant.clone(),
-            avatar_id: self.spec.avatar_id.clone(),
+            avatar_id: spec.avatar_id.clone(),
             state: snapshot.state_name().as_str(),
             reason: snapshot.reason(&self.tenant),
             origin: self.origin,
-            sample_rate: self.spec.sample_rate,
-            audio_format: self.spec.audio_format,
+            sample_rate: spec.sample_rate,
+            audio_format: spec.audio_format,
             connection_id,
             capabilities,
             restarts: snapshot.restarts,
@@ -192,8 +205,8 @@ impl SessionEntry {
             }),
             created_at: clock.rfc3339(self.created_at),
             running_since,
-            labels: self.spec.labels.clone(),
-            continuity: Continuity::Off,
+            labels: spec.labels.clone(),
+            continuity: spec.continuity.unwrap_or_default(),
         }
     }
 }

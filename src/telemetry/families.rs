@@ -46,6 +46,7 @@ families! {
     BYTES = "bytes_total",
         "Bytes of messages on connections to the avatar service; up is to the service, down is from it.";
     OUTBOX_BYTES = "outbox_bytes", "Bytes of audio that were accepted and wait to be sent.";
+    CLIENTS = "clients", "Clients that sit in a session now.";
     BREAKER_STATE = "breaker_state", "State of the upstream's breaker: 0 closed, 1 half-open, 2 open.";
     GATE_WAITING = "gate_waiting", "Attempts that wait at the upstream's storm gate.";
     INVARIANT_BREACHES = "invariant_breaches_total",

@@ -15,7 +15,7 @@ use metrics::{Counter, Gauge, Histogram};
 use super::{
     BreakerLabel, Direction, Invariant,
     families::{
-        BREAKER_STATE, BUILD_INFO, BYTES, FIRST_FRAME_SECONDS, FRAMES, Family, GATE_WAITING,
+        BREAKER_STATE, BUILD_INFO, BYTES, CLIENTS, FIRST_FRAME_SECONDS, FRAMES, Family, GATE_WAITING,
         HANDSHAKE_SECONDS, INVARIANT_BREACHES, OUTBOX_BYTES, RECOVERY_SECONDS, RESTARTS, Registry,
         SESSION_ERRORS, TOKEN_SECONDS,
     },
@@ -46,6 +46,7 @@ pub struct Metrics {
     error_counts: [AtomicU64; ErrorCode::ALL.len()],
     traffic: [Traffic; Direction::ALL.len()],
     outbox_bytes: Gauge,
+    clients: Gauge,
     recovery_seconds: Histogram,
     first_frame_seconds: Histogram,
     token_ok_seconds: Histogram,
@@ -83,6 +84,7 @@ impl Metrics {
                 }
             }),
             outbox_bytes: registry.gauge(&OUTBOX_BYTES, &[]),
+            clients: registry.gauge(&CLIENTS, &[]),
             recovery_seconds: registry.histogram(&RECOVERY_SECONDS, &[]),
             first_frame_seconds: registry.histogram(&FIRST_FRAME_SECONDS, &[]),
             token_ok_seconds: registry.histogram(&TOKEN_SECONDS, &[("outcome", "ok")]),
@@ -173,6 +175,12 @@ impl Metrics {
         &self.outbox_bytes
     }
 
+    /// Counts a client as seated until the result is dropped.
+    pub fn client(&self) -> SeatedClient {
+        self.clients.increment(1.0);
+        SeatedClient { clients: self.clients.clone() }
+    }
+
     /// An invariant was seen broken.
     pub fn breach(&self, invariant: Invariant) {
         self.breaches[invariant.index()].increment(1);
@@ -187,6 +195,18 @@ impl Metrics {
     /// until the next scrape.
     pub fn upkeep(&self) {
         self.registry.handle.run_upkeep();
+    }
+}
+
+/// A client that counts as seated while this lives, so that a panic in a session's code cannot leave it counted.
+#[derive(Debug)]
+pub struct SeatedClient {
+    clients: Gauge,
+}
+
+impl Drop for SeatedClient {
+    fn drop(&mut self) {
+        self.clients.decrement(1.0);
     }
 }
 

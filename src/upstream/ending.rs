@@ -167,7 +167,9 @@ mod tests {
             app_id: "app".into(),
             api_key: SecretString::from("the-key"),
             avatar_id: "a".into(),
-            configure: wire::encode(Data::ClientConfigureSession(proto::ClientConfigureSession::default())),
+            configure: Some(wire::encode(Data::ClientConfigureSession(
+                proto::ClientConfigureSession::default(),
+            ))),
             egress: Egress::None,
         })
         .unwrap();

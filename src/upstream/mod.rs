@@ -1,6 +1,7 @@
 //! The client of the avatar service: token call and WebSocket.
 //!
-//! [`Client::open`] makes one attempt: a fresh session token, the upgrade, the handshake. What comes of it is
+//! [`Client::open`] makes one attempt: a fresh session token, the upgrade, the handshake; [`Client::connect`] and
+//! [`Upgraded::configure`] make it in two halves, for sessions that learn their configuration in between. What comes of it is
 //! an [`Opened`] connection with its [`Socket`], or one [`SessionError`](crate::errors::SessionError) that keeps everything the service
 //! said. Nothing here retries, backs off or decides; that is the lifecycle's.
 //!
@@ -31,6 +32,8 @@ use crate::errors::Egress;
 
 pub use client::Client;
 pub use connector::{install_crypto, tls_config};
+pub use handshake::Upgraded;
+pub(crate) use report::egress_of;
 pub use socket::{SendRefused, Socket, SocketEvent};
 
 /// How a connection authenticates at the ingress.
@@ -127,11 +130,11 @@ pub struct Target {
     pub api_key: SecretString,
     /// The avatar, opaque, 1 to 256 characters.
     pub avatar_id: String,
-    /// The encoded `Message` that holds the session's `ClientConfigureSession`. Bytes, so that a client's own
+    /// The encoded `Message` that holds the session's `ClientConfigureSession`, where it is known. Bytes, so that a client's own
     /// message goes upstream as it came, with the fields that this version does not know;
     /// [`wire::encode`](crate::wire::encode) makes them of a message of our own.
-    pub configure: Bytes,
-    /// The session's egress, which decides what some refusals mean.
+    pub configure: Option<Bytes>,
+    /// The session's egress, or [`Egress::Unknown`] while its configuration is; it decides what some refusals mean.
     pub egress: Egress,
 }
 
@@ -165,6 +168,8 @@ pub struct Opened {
     pub connection_id: String,
     /// What the service says it can do on this connection, such as `playback_state`.
     pub capabilities: Vec<String>,
+    /// The message that confirmed the session, as it came.
+    pub confirm: Bytes,
     /// The connection itself.
     pub socket: Socket,
 }

@@ -1,5 +1,6 @@
 //! From what was seen to a [`SessionError`], with the session's secrets removed.
 
+use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Target, answer::Body, endpoint};
@@ -23,13 +24,27 @@ impl Reporter {
     pub(super) fn new(target: &Target) -> Result<Self, Box<SessionError>> {
         let mut reporter =
             Self { egress: target.egress, secrets: vec![target.api_key.clone()], connection_id: None };
-        match wire::decode(target.configure.clone()) {
-            Ok(Some(Data::ClientConfigureSession(configure))) => {
-                reporter.secrets.extend(egress_secrets(&configure));
-                Ok(reporter)
-            }
+        if let Some(configure) = &target.configure {
+            reporter.secrets.extend(egress_secrets(&reporter.decoded(configure)?));
+        }
+        Ok(reporter)
+    }
+
+    /// The configuration that goes to the service: its egress, and the secrets in it.
+    pub(super) fn learn_configuration(&mut self, configure: &Bytes) -> Result<(), Box<SessionError>> {
+        let configure = self.decoded(configure)?;
+        self.secrets.extend(egress_secrets(&configure));
+        if self.egress == Egress::Unknown {
+            self.egress = egress_of(&configure);
+        }
+        Ok(())
+    }
+
+    fn decoded(&self, configure: &Bytes) -> Result<proto::ClientConfigureSession, Box<SessionError>> {
+        match wire::decode(configure.clone()) {
+            Ok(Some(Data::ClientConfigureSession(configure))) => Ok(configure),
             Ok(_) | Err(_) => {
-                Err(Box::new(reporter.internal(
+                Err(Box::new(self.internal(
                     Phase::SessionToken,
                     "the session's configuration is no ClientConfigureSession",
                 )))
@@ -135,6 +150,15 @@ impl Reporter {
     }
 }
 
+/// The egress that a configuration asks for, as the classification knows it.
+pub(crate) fn egress_of(configure: &proto::ClientConfigureSession) -> Egress {
+    match configure.egress_type() {
+        proto::EgressType::Unspecified => Egress::None,
+        proto::EgressType::Livekit => Egress::Livekit,
+        proto::EgressType::Agora => Egress::Agora,
+    }
+}
+
 fn egress_secrets(configure: &proto::ClientConfigureSession) -> Vec<SecretString> {
     let livekit = configure
         .livekit_egress
@@ -163,7 +187,7 @@ mod tests {
             app_id: "app".into(),
             api_key: SecretString::from("key+/=1"),
             avatar_id: "a".into(),
-            configure: wire::encode(Data::ClientConfigureSession(configure)),
+            configure: Some(wire::encode(Data::ClientConfigureSession(configure))),
             egress: Egress::Livekit,
         }
     }
@@ -247,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_configuration_that_is_none_is_refused_before_anything_is_sent() {
-        let broken = Target { configure: bytes::Bytes::from_static(b"\x08\x03\x22\x00"), ..target() };
+        let broken = Target { configure: Some(bytes::Bytes::from_static(b"\x08\x03\x22\x00")), ..target() };
         let error = Reporter::new(&broken).err().unwrap();
         assert!(error.message.contains("ClientConfigureSession"), "{}", error.message);
     }

@@ -50,7 +50,12 @@ pub enum SocketEvent {
         bytes: Bytes,
     },
     /// The service failed one request, which the error names by `req_id`; the connection goes on.
-    RequestFailed(SessionError),
+    RequestFailed {
+        /// The error.
+        error: SessionError,
+        /// The message as it came, as in [`SocketEvent::Frame`].
+        bytes: Bytes,
+    },
     /// The write buffer was full and has room again.
     Room,
     /// The connection ended. Polled again it says the same again.
@@ -264,7 +269,7 @@ impl Socket {
         match wire::decode(bytes.clone()) {
             // Of a type that this version does not know.
             Ok(None) => None,
-            Ok(Some(Data::ServerError(error))) => self.on_server_error(Reported::from(error), policy),
+            Ok(Some(Data::ServerError(error))) => self.on_server_error(Reported::from(error), bytes, policy),
             Ok(Some(
                 data @ (Data::ClientConfigureSession(_)
                 | Data::ServerConfirmSession(_)
@@ -279,7 +284,7 @@ impl Socket {
         }
     }
 
-    fn on_server_error(&mut self, reported: Reported, policy: &Policy) -> Option<SocketEvent> {
+    fn on_server_error(&mut self, reported: Reported, bytes: Bytes, policy: &Policy) -> Option<SocketEvent> {
         // One failure, one error: what is reported after it belongs to it.
         if !matches!(self.state, State::Open) {
             return None;
@@ -287,7 +292,7 @@ impl Socket {
         if reported.names_a_request() {
             let error = reported.error(PHASE, &self.reporter);
             if policy.spares_the_connection(error.code) {
-                return Some(SocketEvent::RequestFailed(error));
+                return Some(SocketEvent::RequestFailed { error, bytes });
             }
         }
         self.state = State::Closing { reported, until: self.now() + CLOSE_FRAME_WAIT };

@@ -3,7 +3,9 @@
 //! Product and simulator share this module and nothing else.
 
 mod envelope;
+mod fields;
 mod req_id;
+mod splice;
 
 /// Messages of the ingress WebSocket, generated from `proto/driveningress.proto`.
 pub mod proto {
@@ -12,5 +14,7 @@ pub mod proto {
 }
 
 pub use envelope::{DecodeError, decode, encode};
+pub use fields::Malformed;
 pub use proto::message::Data;
 pub use req_id::request_id;
+pub use splice::{Peek, Rewrite, SpliceError, peek, rewrite};

@@ -7,6 +7,7 @@
 )]
 #![allow(clippy::print_stdout, reason = "what was measured is for whoever runs the test")]
 
+mod client;
 mod codes;
 mod failures;
 mod gauges;
@@ -15,6 +16,7 @@ mod operator;
 mod outage;
 mod panics;
 mod requests;
+mod seat;
 mod storm;
 mod suspension;
 mod table;

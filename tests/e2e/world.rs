@@ -295,6 +295,7 @@ impl World {
         assert_eq!(metric(&text, "greenroom_invariant_breaches_total", &[]), 0.0);
         assert_eq!(metric(&text, "greenroom_upstream_connections", &[]), 0.0);
         assert_eq!(metric(&text, "greenroom_outbox_bytes", &[]), 0.0);
+        assert_eq!(metric(&text, "greenroom_clients", &[]), 0.0);
         assert_eq!(metric(&text, "greenroom_gate_waiting", &[]), 0.0);
         simulator.stop().await;
     }

@@ -72,6 +72,9 @@ fn stuck(world: &World, seat: &Seat) -> Option<String> {
         State::Starting(Starting::Connecting(generation)) => {
             socket.is_some_and(|s| s.generation == *generation && s.standing == Standing::Opening)
         }
+        State::Starting(Starting::Upgraded(generation)) => {
+            socket.is_some_and(|s| s.generation == *generation && s.standing == Standing::Upgraded)
+        }
         State::Running { generation, .. } => {
             socket.is_some_and(|s| s.generation == *generation && s.standing == Standing::Open)
         }

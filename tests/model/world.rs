@@ -30,6 +30,8 @@ pub(crate) struct Socket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Opening,
+    /// The service has upgraded, and the session's client has not configured it yet.
+    Upgraded,
     Open,
     Closing,
 }
@@ -39,6 +41,7 @@ pub(crate) enum Standing {
 pub(crate) enum News {
     Ask(Generation, Pass),
     Withdraw,
+    Upgraded,
     Settled(Option<Arc<SessionError>>),
     Parked(Hold),
     Unparked,
@@ -49,6 +52,7 @@ pub(crate) enum News {
 /// What a socket tells its session.
 #[derive(Clone, Debug)]
 pub(crate) enum LinkNews {
+    Upgraded(Generation),
     Connected(Generation),
     Gone(Generation, Option<Arc<SessionError>>),
 }
@@ -59,6 +63,7 @@ pub(crate) enum Move {
     FleetHears(usize),
     SessionHears(usize),
     SocketIsHeard(usize),
+    Upgrade(usize),
     Confirm(usize),
     Break(usize, Arc<SessionError>),
     Close(usize),
@@ -159,7 +164,10 @@ impl World {
     fn socket_moves(&self, i: usize, seat: &Seat, errors: &[Arc<SessionError>], moves: &mut Vec<Move>) {
         let Some(socket) = seat.socket else { return };
         match socket.standing {
+            // One session is enough to show it, and two square the number of worlds.
+            Standing::Opening if self.seats.len() == 1 => moves.extend([Move::Upgrade(i), Move::Confirm(i)]),
             Standing::Opening => moves.push(Move::Confirm(i)),
+            Standing::Upgraded => moves.push(Move::Confirm(i)),
             Standing::Open => {}
             Standing::Closing => moves.push(Move::Close(i)),
         }
@@ -182,6 +190,7 @@ impl World {
             }
             Move::SocketIsHeard(i) => {
                 let input = match self.seats[*i].from_socket.pop_front().unwrap() {
+                    LinkNews::Upgraded(generation) => Input::Upgraded(generation),
                     LinkNews::Connected(generation) => Input::Connected {
                         generation,
                         connection_id: "conn".to_owned(),
@@ -191,6 +200,12 @@ impl World {
                     LinkNews::Gone(generation, None) => Input::Closed(generation),
                 };
                 self.give(*i, input);
+            }
+            Move::Upgrade(i) => {
+                let seat = &mut self.seats[*i];
+                let socket = seat.socket.as_mut().unwrap();
+                socket.standing = Standing::Upgraded;
+                seat.from_socket.push_back(LinkNews::Upgraded(socket.generation));
             }
             Move::Confirm(i) => {
                 let seat = &mut self.seats[*i];
@@ -267,6 +282,7 @@ impl World {
         let seat = &mut self.seats[i];
         match effect {
             Effect::Ask { generation, pass } => seat.to_fleet.push_back(News::Ask(generation, pass)),
+            Effect::Upgraded => seat.to_fleet.push_back(News::Upgraded),
             Effect::Withdraw => seat.to_fleet.push_back(News::Withdraw),
             Effect::Settled(error) => seat.to_fleet.push_back(News::Settled(error)),
             Effect::Connect(generation) => self.connect(i, generation),
@@ -305,6 +321,7 @@ impl World {
                 *asked = None;
                 FleetInput::Withdraw { session }
             }
+            News::Upgraded => FleetInput::Upgraded { session },
             News::Settled(error) => {
                 *asked = None;
                 let outcome = AttemptOutcome::of(error.as_deref());

@@ -1,15 +1,19 @@
 //! From the upgrade to the confirmation.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_http::ws::{Frame, Item, Message};
 use bytes::Bytes;
 use greenroom::{
-    errors::{ErrorCode, Phase, SessionError},
-    wire::{Data, proto},
+    errors::{Egress, ErrorCode, Phase, SessionError},
+    upstream::{Client, Target, Timings, Upgraded},
+    wire::{self, Data, proto},
 };
 
-use crate::server::{Server, WsPeer, opened, refused, target};
+use crate::server::{Server, WsPeer, opened, refused, soon, target};
 
 /// An attempt whose handshake is answered by `script`.
 async fn handshake(script: impl AsyncFnOnce(&mut WsPeer)) -> SessionError {
@@ -40,7 +44,7 @@ async fn the_configuration_goes_out_as_it_came_with_fields_that_this_version_doe
     let server = Server::start().await;
     // Field 15 (varint) of ClientConfigureSession is unknown here.
     let configure = Bytes::from_static(&[0x08, 1, 0x12, 5, 0x08, 0x80, 0x7d, 0x78, 0x2a]);
-    let target = greenroom::upstream::Target { configure: configure.clone(), ..target() };
+    let target = Target { configure: Some(configure.clone()), ..target() };
     let (result, received) = tokio::join!(crate::server::open(server.config(), &target), async {
         let mut peer = server.upgraded().await;
         peer.confirm("con-1", &[]).await
@@ -205,4 +209,94 @@ async fn a_confirmation_that_never_comes_meets_the_deadline() {
     assert_eq!((error.phase, error.code), (Phase::WebsocketHandshake, ErrorCode::ConnectionFailed));
     assert!(error.message.contains("300 ms"), "{}", error.message);
     assert!((Duration::from_millis(300)..Duration::from_secs(5)).contains(&took), "{took:?}");
+}
+
+/// A connection that was upgraded without a configuration, and its other end.
+async fn unconfigured(server: &Server) -> (Upgraded, WsPeer) {
+    let client = Client::new(Arc::new(server.config()));
+    let target = Target { configure: None, egress: Egress::Unknown, ..target() };
+    let mut timings = Timings::default();
+    let (result, peer) =
+        tokio::join!(soon("the upgrade", client.connect(&target, &mut timings)), server.upgraded());
+    assert!(timings.connect.is_some() && timings.handshake.is_none());
+    (result.unwrap(), peer)
+}
+
+#[actix_rt::test]
+async fn a_connection_that_is_not_configured_yet_answers_pings_and_is_configured_later() {
+    let server = Server::start().await;
+    let (mut upgraded, mut peer) = unconfigured(&server).await;
+    peer.send(Message::Ping(Bytes::from_static(b"there?"))).await;
+    // Cancelled and begun again, as by whoever looks after something else too.
+    for _ in 0..2 {
+        let waiting = tokio::time::timeout(Duration::from_millis(20), upgraded.ended()).await;
+        assert!(waiting.is_err(), "{waiting:?}");
+    }
+    assert_eq!(peer.next().await, Some(Frame::Pong(Bytes::from_static(b"there?"))));
+
+    let livekit = proto::ClientConfigureSession {
+        egress_type: proto::EgressType::Livekit.into(),
+        livekit_egress: Some(proto::LiveKitEgressConfig {
+            api_token: "lk-hush".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let configure = wire::encode(Data::ClientConfigureSession(livekit));
+    let mut timings = Timings::default();
+    let (result, received) =
+        tokio::join!(soon("the handshake", upgraded.configure(configure.clone(), &mut timings)), async {
+            let received = peer.message().await;
+            peer.say(Data::ServerError(proto::ServerError {
+                code: 16,
+                message: "lk-hush is unauthorized".into(),
+                ..Default::default()
+            }))
+            .await;
+            received
+        });
+    assert_eq!(received, configure);
+    let error = result.expect_err("it was refused");
+    // What the egress is, and what is secret in it, was only learned with the configuration.
+    assert_eq!(error.code, ErrorCode::InvalidEgressConfig);
+    assert!(!format!("{error:?}").contains("lk-hush"), "{error:?}");
+    assert!(timings.handshake.is_some());
+}
+
+#[actix_rt::test]
+async fn a_connection_that_is_not_configured_yet_notices_its_end() {
+    let server = Server::start().await;
+    let (mut upgraded, peer) = unconfigured(&server).await;
+    drop(peer);
+    let error = soon("the end", upgraded.ended()).await;
+    assert_eq!((error.code, error.phase), (ErrorCode::ConnectionClosed, Phase::WebsocketHandshake));
+
+    let (mut upgraded, mut peer) = unconfigured(&server).await;
+    peer.say(Data::ServerError(proto::ServerError {
+        code: 4001,
+        message: "no".into(),
+        ..Default::default()
+    }))
+    .await;
+    let error = soon("the end", upgraded.ended()).await;
+    assert_eq!(error.code, ErrorCode::CreditsExhausted);
+
+    let (mut upgraded, mut peer) = unconfigured(&server).await;
+    peer.say(Data::ServerConfirmSession(proto::ServerConfirmSession {
+        connection_id: "too early".into(),
+        ..Default::default()
+    }))
+    .await;
+    let error = soon("the end", upgraded.ended()).await;
+    assert_eq!(error.code, ErrorCode::ProtocolError);
+}
+
+#[actix_rt::test]
+async fn a_confirmation_is_kept_as_it_came() {
+    let server = Server::start().await;
+    let (opened, _peer) = opened(&server, server.config()).await;
+    let Ok(Some(Data::ServerConfirmSession(confirm))) = wire::decode(opened.confirm) else {
+        panic!("it is no confirmation")
+    };
+    assert_eq!((confirm.connection_id.as_str(), confirm.capabilities.len()), ("con-1", 1));
 }

@@ -61,7 +61,9 @@ async fn an_error_that_names_a_request_fails_only_that_request() {
     let (Opened { mut socket, .. }, mut peer) = opened(&server, server.config()).await;
     peer.error(14, "req-1", "animate unavailable").await;
     peer.say(animation("req-2")).await;
-    let SocketEvent::RequestFailed(error) = next(&mut socket).await else { panic!("no request failed") };
+    let SocketEvent::RequestFailed { error, bytes: _ } = next(&mut socket).await else {
+        panic!("no request failed")
+    };
     assert_eq!(error.req_id.as_deref(), Some("req-1"));
     assert_eq!(error.connection_id.as_deref(), Some("con-1"));
     assert_eq!((error.phase, error.code), (Phase::WebsocketRuntime, ErrorCode::UpstreamError));

@@ -41,7 +41,7 @@ pub fn target() -> Target {
         app_id: "app_123".into(),
         api_key: SecretString::from(API_KEY),
         avatar_id: "avatar-1".into(),
-        configure: wire::encode(Data::ClientConfigureSession(configure)),
+        configure: Some(wire::encode(Data::ClientConfigureSession(configure))),
         egress: Egress::None,
     }
 }

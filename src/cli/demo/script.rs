@@ -185,12 +185,12 @@ impl Cast {
     }
 
     fn told(&self, victim: &SessionEntry, story: &str) {
-        let text = format!("{} ({}): {story}", victim.spec.avatar_id, victim.tenant);
+        let text = format!("{} ({}): {story}", victim.spec.load().avatar_id, victim.tenant);
         self.stage.tell(Event::Struck(text));
     }
 
     async fn strike(&self, family: Family, victim: &SessionEntry) {
-        let who = Filter::avatar(&victim.spec.avatar_id);
+        let who = Filter::avatar(&victim.spec.load().avatar_id);
         if let Some((at, effect)) = family.trap() {
             let fault = Fault { who: who.clone(), at, effect, times: Some(1), chance: None };
             if let Err(error) = self.simulator.add_fault(fault) {
@@ -221,7 +221,7 @@ impl Cast {
         let Some(victim) = self.victim() else { return };
         self.told(victim, "parked by you, until you press u");
         if let Err(error) = self.manager.ask(victim, || Operate(Operation::Park)).await {
-            self.stage.tell(Event::Trouble(format!("{}: {error}", victim.spec.avatar_id)));
+            self.stage.tell(Event::Trouble(format!("{}: {error}", victim.spec.load().avatar_id)));
         }
     }
 
@@ -246,7 +246,7 @@ async fn mend(cast: Rc<Cast>, entry: Arc<SessionEntry>) {
             manager.operate_tenant(&entry.tenant, Operation::Unpark).await.map(|_sessions| ())
         }
         StateName::Failed => {
-            stage.tell(Event::Mended(format!("{}: mended and restarted", entry.spec.avatar_id)));
+            stage.tell(Event::Mended(format!("{}: mended and restarted", entry.spec.load().avatar_id)));
             manager.ask(&entry, || Operate(Operation::Restart)).await.map(|_snapshot| ())
         }
         StateName::Starting
@@ -256,6 +256,6 @@ async fn mend(cast: Rc<Cast>, entry: Arc<SessionEntry>) {
         | StateName::Stopped => Ok(()),
     };
     if let Err(error) = done {
-        stage.tell(Event::Trouble(format!("{}: {error}", entry.spec.avatar_id)));
+        stage.tell(Event::Trouble(format!("{}: {error}", entry.spec.load().avatar_id)));
     }
 }

@@ -123,12 +123,23 @@ impl Breaker {
         turn
     }
 
+    /// An attempt waits for somebody else than the service: the next may pass, and what this one finds still
+    /// counts.
+    pub(super) fn release(&mut self, turn: Turn) {
+        if let BreakerState::HalfOpen { probe, .. } = &mut self.state
+            && *probe == Some(turn)
+        {
+            *probe = None;
+        }
+    }
+
     /// Takes what an attempt found; returns the new state where it has changed.
     pub(super) fn settle(&mut self, turn: Turn, finding: Finding, now: Moment) -> Option<BreakerState> {
         match self.state {
             BreakerState::Closed if turn >= self.current_from => self.count(finding, now),
-            BreakerState::HalfOpen { lasts, successes, probe } if probe == Some(turn) => {
-                self.probed(lasts, successes, finding, now)
+            BreakerState::HalfOpen { lasts, successes, probe } if turn >= self.current_from => {
+                let under_way = probe.filter(|probing| *probing != turn);
+                self.probed(lasts, successes, under_way, finding, now)
             }
             BreakerState::Closed
             | BreakerState::HalfOpen { .. }
@@ -153,18 +164,19 @@ impl Breaker {
         &mut self,
         lasts: Duration,
         successes: u32,
+        probe: Option<Turn>,
         finding: Finding,
         now: Moment,
     ) -> Option<BreakerState> {
         match finding {
             Finding::Well if successes + 1 >= self.config.probes => Some(self.enter(BreakerState::Closed)),
             Finding::Well => {
-                self.state = BreakerState::HalfOpen { lasts, successes: successes + 1, probe: None };
+                self.state = BreakerState::HalfOpen { lasts, successes: successes + 1, probe };
                 None
             }
             Finding::Unwell => Some(self.open(lasts.saturating_mul(2), now)),
             Finding::Silent => {
-                self.state = BreakerState::HalfOpen { lasts, successes, probe: None };
+                self.state = BreakerState::HalfOpen { lasts, successes, probe };
                 None
             }
         }

@@ -7,7 +7,7 @@ use super::{
     breaker::{Breaker, Finding},
     gate::{Gate, Ticket},
     parked::{Arrival, ParkedSessions, Queue, Role},
-    slots::{Attempt, Slots},
+    slots::{Attempt, Hold, Slots},
 };
 use crate::{
     errors::ErrorCode,
@@ -54,6 +54,11 @@ impl Fleet {
         match input {
             FleetInput::Ask { session, tenant, pass } => self.ask(session, tenant, pass, now),
             FleetInput::Withdraw { session } | FleetInput::Left { session } => self.withdraw(&session, now),
+            FleetInput::Upgraded { session } => {
+                if let Some(turn) = self.slots.give_back(&session) {
+                    self.breaker.release(turn);
+                }
+            }
             FleetInput::Settled { session, outcome, retry_after } => {
                 self.settled(session, outcome, retry_after, now);
             }
@@ -99,9 +104,9 @@ impl Fleet {
         self.gate.len()
     }
 
-    /// How many attempts are under way.
+    /// How many attempts are under way, those not counted that wait for their client.
     pub fn in_flight(&self) -> usize {
-        self.slots.len()
+        self.slots.taken()
     }
 
     /// The breaker's state.
@@ -122,7 +127,7 @@ impl Fleet {
     /// Whether nothing is remembered of anybody.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.gate.is_empty() && self.slots.len() == 0 && self.parked.is_empty()
+        self.gate.is_empty() && self.slots.is_empty() && self.parked.is_empty()
     }
 
     fn ask(&mut self, session: SessionId, tenant: TenantId, pass: Pass, now: Moment) {
@@ -130,8 +135,12 @@ impl Fleet {
             attempt.again = Some(pass);
             return;
         }
-        let answers_a_call = pass == Pass::Probe && self.parked.answer(&session);
-        if !answers_a_call {
+        let is_the_probe = match pass {
+            Pass::Probe => self.parked.answer(&session),
+            Pass::Volunteer => self.parked.volunteer(&session, &tenant, now),
+            Pass::Normal | Pass::Unparked => false,
+        };
+        if !is_the_probe {
             self.forget_parked(&session, now);
         }
         match self.parked.refusal(&session, &tenant, pass) {
@@ -158,10 +167,19 @@ impl Fleet {
         }
     }
 
+    /// Whether a session that is made now may knock though its tenant is suspended: the probe is due, and nobody is
+    /// parked that could be called for it. It asks with [`Pass::Volunteer`].
+    pub fn wants_volunteer(&self, tenant: &TenantId, now: Moment) -> bool {
+        self.parked.wants_volunteer(tenant, now)
+    }
+
     /// Forgets a session that has not tried; a free connection that it was called for is offered to the next.
     fn forget_parked(&mut self, session: &SessionId, now: Moment) {
-        if let Some((tenant, Role::SlotProbe)) = self.parked.forget(session, now) {
-            self.parked.offer_slot(&tenant, now, &mut self.effects);
+        match self.parked.forget(session, now) {
+            Some((tenant, Role::SlotProbe)) => self.parked.offer_slot(&tenant, now, &mut self.effects),
+            // The tenant's attempt of this interval was not made: the next client makes it.
+            Some((tenant, Role::Volunteer)) => self.parked.make_due(&tenant, now),
+            Some((_, Role::Waiting | Role::IntervalProbe(_))) | None => {}
         }
     }
 
@@ -204,7 +222,7 @@ impl Fleet {
             Some(Role::SlotProbe | Role::IntervalProbe(Queue::Concurrency)) => {
                 self.parked.offer_slot(tenant, now, &mut self.effects);
             }
-            Some(Role::Waiting | Role::IntervalProbe(Queue::Blocked)) | None => {}
+            Some(Role::Waiting | Role::Volunteer | Role::IntervalProbe(Queue::Blocked)) | None => {}
         }
     }
 
@@ -218,6 +236,8 @@ impl Fleet {
         self.gate.withdraw(&session);
         if let Some(attempt) = self.slots.remove(&session) {
             self.find(&attempt, Finding::Silent, now);
+            // It has knocked: what it was called for is done.
+            self.parked.forget(&session, now);
         }
         match cause {
             ParkCause::Billing(code) => self.block(session, tenant, code, now),
@@ -293,7 +313,7 @@ impl Fleet {
     }
 
     fn has_room(&self) -> bool {
-        self.slots.len() < self.max_in_flight && self.breaker.admits()
+        self.slots.taken() < self.max_in_flight && self.breaker.admits()
     }
 
     fn grant(&mut self, now: Moment) {
@@ -302,7 +322,7 @@ impl Fleet {
             let attempt = Attempt {
                 tenant,
                 turn: self.breaker.admit(),
-                deadline: now + self.attempt_deadline,
+                hold: Hold::Until(now + self.attempt_deadline),
                 again: None,
             };
             self.slots.insert(session.clone(), attempt);

@@ -80,6 +80,12 @@ pub enum FleetInput {
         /// The session.
         session: SessionId,
     },
+    /// The attempt that a session was granted waits for the session's client: it gives its slot back, and its end
+    /// is told as that of any other.
+    Upgraded {
+        /// The session.
+        session: SessionId,
+    },
     /// The attempt that a session was granted has ended.
     Settled {
         /// The session.

@@ -7,6 +7,8 @@
 //! A session that is called leaves its queue but is remembered until it has tried. It comes back at the end
 //! of a queue or not at all, so that the next call is another's.
 
+mod volunteer;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
@@ -55,6 +57,8 @@ pub(super) enum Role {
     IntervalProbe(Queue),
     /// It was called since a connection of its tenant may be free.
     SlotProbe,
+    /// It was the tenant's one attempt of the interval, and nobody had called it.
+    Volunteer,
 }
 
 #[derive(Clone, Debug)]
@@ -72,6 +76,8 @@ enum Spot {
     Called(Moment),
     /// Called, and waits at the gate or has its attempt under way.
     Asked,
+    /// As [`Spot::Asked`], without having been parked before.
+    Volunteered,
 }
 
 /// The parked sessions of one tenant.
@@ -164,7 +170,7 @@ impl ParkedSessions {
             Pass::Normal => false,
             Pass::Unparked => true,
             // A suspended tenant has one attempt for each interval, whoever else was called before.
-            Pass::Probe => {
+            Pass::Probe | Pass::Volunteer => {
                 matches!(&ward.interval, Interval::Probing(probing) if probing == session)
             }
         };
@@ -229,18 +235,18 @@ impl ParkedSessions {
                 self.timers.remove(&(deadline, Timer::Call(session.clone())));
                 ward.called.remove(session);
             }
-            Spot::Asked => {
+            Spot::Asked | Spot::Volunteered => {
                 ward.called.remove(session);
             }
         }
         let role = match &ward.interval {
             Interval::Probing(probing) if probing == session => {
                 ward.interval = Interval::Idle { since: now };
-                Role::IntervalProbe(queue)
+                if spot == Spot::Volunteered { Role::Volunteer } else { Role::IntervalProbe(queue) }
             }
             Interval::Probing(_) | Interval::Idle { .. } | Interval::Running { .. } => match spot {
                 Spot::Queued(_) => Role::Waiting,
-                Spot::Called(_) | Spot::Asked => Role::SlotProbe,
+                Spot::Called(_) | Spot::Asked | Spot::Volunteered => Role::SlotProbe,
             },
         };
         self.mend_timer(&tenant);
@@ -252,7 +258,7 @@ impl ParkedSessions {
         let Some(entry) = self.entries.get_mut(session) else { return false };
         match entry.spot {
             Spot::Queued(_) => false,
-            Spot::Asked => true,
+            Spot::Asked | Spot::Volunteered => true,
             Spot::Called(deadline) => {
                 entry.spot = Spot::Asked;
                 self.timers.remove(&(deadline, Timer::Call(session.clone())));

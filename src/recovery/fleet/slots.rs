@@ -1,4 +1,7 @@
 //! The slots: attempts that were granted and have not settled.
+//!
+//! An attempt that waits for its session's client has given its slot back: clients that dawdle must not keep others
+//! from knocking. It is remembered until it settles, which is bounded by the number of sessions.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +14,18 @@ pub(super) struct Attempt {
     pub(super) tenant: TenantId,
     /// Its number at the breaker.
     pub(super) turn: Turn,
-    /// When it loses its slot.
-    pub(super) deadline: Moment,
+    pub(super) hold: Hold,
     /// The session has asked again before this attempt settled.
     pub(super) again: Option<Pass>,
+}
+
+/// Whether an attempt has a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// It has, and loses it at this moment.
+    Until(Moment),
+    /// It waits for its session's client, which has a deadline of its own.
+    GivenBack,
 }
 
 /// The attempts under way at one upstream.
@@ -25,8 +36,15 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub(super) fn len(&self) -> usize {
-        self.attempts.len()
+    /// Slots that are taken.
+    pub(super) fn taken(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// Whether no attempt is remembered.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.attempts.is_empty() && self.deadlines.is_empty()
     }
 
     pub(super) fn get(&self, session: &SessionId) -> Option<&Attempt> {
@@ -38,13 +56,26 @@ impl Slots {
     }
 
     pub(super) fn insert(&mut self, session: SessionId, attempt: Attempt) {
-        self.deadlines.insert((attempt.deadline, session.clone()));
+        if let Hold::Until(deadline) = attempt.hold {
+            self.deadlines.insert((deadline, session.clone()));
+        }
         self.attempts.insert(session, attempt);
+    }
+
+    /// The attempt gives its slot back and goes on; returns its number at the breaker where it had one.
+    pub(super) fn give_back(&mut self, session: &SessionId) -> Option<Turn> {
+        let attempt = self.attempts.get_mut(session)?;
+        let Hold::Until(deadline) = attempt.hold else { return None };
+        attempt.hold = Hold::GivenBack;
+        self.deadlines.remove(&(deadline, session.clone()));
+        Some(attempt.turn)
     }
 
     pub(super) fn remove(&mut self, session: &SessionId) -> Option<Attempt> {
         let attempt = self.attempts.remove(session)?;
-        self.deadlines.remove(&(attempt.deadline, session.clone()));
+        if let Hold::Until(deadline) = attempt.hold {
+            self.deadlines.remove(&(deadline, session.clone()));
+        }
         Some(attempt)
     }
 
@@ -57,7 +88,7 @@ impl Slots {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// The sessions of a tenant that have an attempt under way; there are never more attempts than slots.
+    /// The sessions of a tenant that have an attempt under way.
     pub(super) fn of_tenant(&self, tenant: &TenantId) -> Vec<SessionId> {
         let theirs = self.attempts.iter().filter(|(_, attempt)| attempt.tenant == *tenant);
         theirs.map(|(session, _)| session.clone()).collect()

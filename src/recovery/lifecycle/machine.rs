@@ -62,13 +62,15 @@ impl Lifecycle {
     /// The effects that follow are had from [`Lifecycle::next_effect`], and must be carried out in order.
     pub fn handle(&mut self, input: Input, now: Moment, random: f64) {
         match input {
-            Input::Start => self.start(),
+            Input::Start => self.start(Pass::Normal),
+            Input::Volunteer => self.start(Pass::Volunteer),
             Input::StartSuspended(code) => {
                 self.emit(Effect::Count(Count::Park(code)));
                 self.hold(Hold::Suspension(code));
             }
             Input::Granted(generation) => self.granted(generation),
             Input::Suspended(generation, code) => self.suspended(generation, code),
+            Input::Upgraded(generation) => self.upgraded(generation),
             Input::Connected { generation, connection_id, capabilities } => {
                 self.connected(generation, &connection_id, capabilities, now);
             }
@@ -168,9 +170,8 @@ impl Lifecycle {
     /// Whether the connection or attempt of `generation` is the one that the session goes by.
     pub fn serves(&self, generation: Generation) -> bool {
         match &self.state {
-            State::Starting(Starting::Connecting(current)) | State::Running { generation: current, .. } => {
-                *current == generation
-            }
+            State::Starting(Starting::Connecting(current) | Starting::Upgraded(current))
+            | State::Running { generation: current, .. } => *current == generation,
             State::Starting(Starting::Draining(_) | Starting::Queued(_))
             | State::BackingOff(_)
             | State::Parked(_)
@@ -183,9 +184,8 @@ impl Lifecycle {
     /// The connection or attempt that exists now, also while it closes.
     pub const fn link(&self) -> Option<Generation> {
         match &self.state {
-            State::Starting(Starting::Connecting(generation)) | State::Running { generation, .. } => {
-                Some(*generation)
-            }
+            State::Starting(Starting::Connecting(generation) | Starting::Upgraded(generation))
+            | State::Running { generation, .. } => Some(*generation),
             State::Starting(Starting::Draining(_) | Starting::Queued(_))
             | State::BackingOff(_)
             | State::Parked(_)
@@ -233,9 +233,9 @@ impl Lifecycle {
     }
 
     /// A command may overtake the start, and holds then.
-    fn start(&mut self) {
+    fn start(&mut self, pass: Pass) {
         if self.state == State::Dormant {
-            self.connect(Pass::Normal);
+            self.connect(pass);
         }
     }
 
@@ -259,7 +259,7 @@ impl Lifecycle {
         match &self.state {
             State::Starting(Starting::Queued(generation))
             | State::BackingOff(BackingOff::Queued { generation, .. }) => *generation == asked,
-            State::Starting(Starting::Draining(_) | Starting::Connecting(_))
+            State::Starting(Starting::Draining(_) | Starting::Connecting(_) | Starting::Upgraded(_))
             | State::BackingOff(BackingOff::Until(_))
             | State::Running { .. }
             | State::Parked(_)
@@ -285,6 +285,13 @@ impl Lifecycle {
         }
     }
 
+    fn upgraded(&mut self, upgraded: Generation) {
+        if self.state == State::Starting(Starting::Connecting(upgraded)) {
+            self.state = State::Starting(Starting::Upgraded(upgraded));
+            self.emit(Effect::Upgraded);
+        }
+    }
+
     fn connected(
         &mut self,
         confirmed: Generation,
@@ -292,7 +299,8 @@ impl Lifecycle {
         capabilities: Vec<String>,
         now: Moment,
     ) {
-        if self.state != State::Starting(Starting::Connecting(confirmed)) {
+        let awaits = [Starting::Connecting(confirmed), Starting::Upgraded(confirmed)].map(State::Starting);
+        if !awaits.contains(&self.state) {
             return;
         }
         self.state = State::Running {
@@ -398,7 +406,7 @@ impl Lifecycle {
             State::Starting(Starting::Queued(_)) | State::BackingOff(BackingOff::Queued { .. }) => {
                 self.emit(Effect::Withdraw);
             }
-            State::Starting(Starting::Connecting(generation)) => {
+            State::Starting(Starting::Connecting(generation) | Starting::Upgraded(generation)) => {
                 let generation = *generation;
                 self.draining = Some(generation);
                 self.emit(Effect::Withdraw);

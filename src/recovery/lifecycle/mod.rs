@@ -95,6 +95,8 @@ pub enum Starting {
     Queued(Generation),
     /// The attempt is under way.
     Connecting(Generation),
+    /// The service has upgraded, and the session's client has not said yet how it is configured.
+    Upgraded(Generation),
 }
 
 /// How far a restart has come before its attempt begins.
@@ -133,6 +135,9 @@ pub enum Pass {
     Unparked,
     /// The fleet's own probe.
     Probe,
+    /// A client waits for a session whose tenant is suspended: it knocks as the tenant's probe, where that is due
+    /// and nobody is parked that could be called for it.
+    Volunteer,
 }
 
 /// The name of a state, as JSON and metrics have it.
@@ -207,10 +212,14 @@ pub enum Input {
     Start,
     /// It was created while its tenant is suspended for this code.
     StartSuspended(ErrorCode),
+    /// It was created for a client, while its tenant is suspended and the probe is due.
+    Volunteer,
     /// The gate gives it its turn.
     Granted(Generation),
     /// The gate refuses the ask, since the tenant is suspended for this code.
     Suspended(Generation, ErrorCode),
+    /// The service has upgraded, and waits for a configuration that only the session's client knows.
+    Upgraded(Generation),
     /// The service confirmed the session.
     Connected {
         /// The connection's generation.
@@ -270,6 +279,8 @@ pub enum Effect {
     },
     /// Tell the gate that the ask or the turn is not wanted any more.
     Withdraw,
+    /// Tell the gate that the attempt waits for the session's client from now on.
+    Upgraded,
     /// Tell the gate how the attempt ended.
     Settled(Option<Arc<SessionError>>),
     /// Begin the attempt.

@@ -45,7 +45,11 @@ impl Lifecycle {
         random: f64,
     ) {
         let was_running = match &self.state {
-            State::Starting(Starting::Connecting(current)) if *current == generation => false,
+            State::Starting(Starting::Connecting(current) | Starting::Upgraded(current))
+                if *current == generation =>
+            {
+                false
+            }
             State::Running { generation: current, .. } if *current == generation => true,
             State::Starting(_)
             | State::Running { .. }
@@ -68,7 +72,7 @@ impl Lifecycle {
     pub(super) fn crashed(&mut self, error: &Arc<SessionError>, now: Moment, random: f64) {
         match self.link() {
             Some(generation) => match self.state {
-                State::Starting(Starting::Connecting(_)) | State::Running { .. } => {
+                State::Starting(Starting::Connecting(_) | Starting::Upgraded(_)) | State::Running { .. } => {
                     self.broke(generation, error, now, random);
                 }
                 State::Starting(Starting::Draining(_) | Starting::Queued(_))
@@ -104,7 +108,7 @@ impl Lifecycle {
                 self.emit(Effect::Unparked);
                 self.hold(hold);
             }
-            State::Starting(Starting::Draining(_) | Starting::Connecting(_))
+            State::Starting(Starting::Draining(_) | Starting::Connecting(_) | Starting::Upgraded(_))
             | State::BackingOff(BackingOff::Until(_))
             | State::Running { .. }
             | State::Dormant

@@ -125,6 +125,7 @@ fn word(effect: &Effect) -> String {
     match effect {
         Effect::Ask { generation, pass } => format!("ask{}:{}", generation.0, pass_word(*pass)),
         Effect::Withdraw => "withdraw".into(),
+        Effect::Upgraded => "upgraded".into(),
         Effect::Settled(None) => "settled".into(),
         Effect::Settled(Some(error)) => format!("settled:{}", error.code),
         Effect::Connect(generation) => format!("connect{}", generation.0),
@@ -149,6 +150,7 @@ const fn pass_word(pass: Pass) -> &'static str {
         Pass::Normal => "normal",
         Pass::Unparked => "unparked",
         Pass::Probe => "probe",
+        Pass::Volunteer => "volunteer",
     }
 }
 

@@ -1,6 +1,7 @@
 //! The promises of the fleet machine, in virtual time.
 
 mod breaker;
+mod clients;
 mod concurrency;
 mod gate;
 mod outage;
@@ -82,6 +83,10 @@ impl World {
 
     fn ask_with(&mut self, session: &str, pass: Pass) -> Vec<FleetEffect> {
         self.input(FleetInput::Ask { session: session.into(), tenant: tenant_of(session), pass })
+    }
+
+    fn upgraded(&mut self, session: &str) -> Vec<FleetEffect> {
+        self.input(FleetInput::Upgraded { session: session.into() })
     }
 
     fn settle(&mut self, session: &str, outcome: AttemptOutcome) -> Vec<FleetEffect> {

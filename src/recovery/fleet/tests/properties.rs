@@ -15,7 +15,9 @@ const SESSIONS: [&str; 9] = ["a/1", "a/2", "a/3", "b/1", "b/2", "b/3", "c/1", "c
 enum Step {
     Ask(&'static str, Pass),
     Withdraw(&'static str),
-    /// The attempt with this number, of those under way, settles.
+    /// The attempt with this number, of those under way, waits for its client from now on.
+    Upgrade(usize),
+    /// The attempt with this number, of those under way or waiting for a client, settles.
     Settle(usize, AttemptOutcome, Option<Duration>),
     Park(&'static str, ParkCause),
     Left(&'static str),
@@ -28,7 +30,7 @@ enum Step {
 }
 
 fn passes() -> impl Strategy<Value = Pass> {
-    select(vec![Pass::Normal, Pass::Normal, Pass::Unparked, Pass::Probe])
+    select(vec![Pass::Normal, Pass::Normal, Pass::Unparked, Pass::Probe, Pass::Volunteer])
 }
 
 fn outcomes() -> impl Strategy<Value = AttemptOutcome> {
@@ -69,7 +71,8 @@ fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (sessions(), passes()).prop_map(|(session, pass)| Step::Ask(session, pass)),
         1 => sessions().prop_map(Step::Withdraw),
-        10 => (0..MAX_IN_FLIGHT, outcomes(), option::weighted(0.1, (0_u64..3_000).prop_map(ms)))
+        2 => (0..MAX_IN_FLIGHT).prop_map(Step::Upgrade),
+        10 => (0..MAX_IN_FLIGHT + 3, outcomes(), option::weighted(0.1, (0_u64..3_000).prop_map(ms)))
             .prop_map(|(attempt, outcome, after)| Step::Settle(attempt, outcome, after)),
         2 => (sessions(), causes()).prop_map(|(session, cause)| Step::Park(session, cause)),
         1 => sessions().prop_map(Step::Left),
@@ -97,6 +100,11 @@ struct Onlooker {
     ticks: usize,
     passes: BTreeMap<SessionId, Pass>,
     under_way: BTreeSet<SessionId>,
+    /// Attempts that have given their slot back.
+    dawdling: BTreeSet<SessionId>,
+    called: BTreeSet<SessionId>,
+    /// Who asked to be a probe without a call.
+    volunteers: BTreeSet<SessionId>,
     grants: Vec<Moment>,
     breaker: BreakerState,
     breaker_probe: Option<SessionId>,
@@ -119,6 +127,9 @@ impl Onlooker {
             ticks: 0,
             passes: BTreeMap::new(),
             under_way: BTreeSet::new(),
+            dawdling: BTreeSet::new(),
+            called: BTreeSet::new(),
+            volunteers: BTreeSet::new(),
             grants: Vec::new(),
             breaker: BreakerState::Closed,
             breaker_probe: None,
@@ -130,14 +141,26 @@ impl Onlooker {
         match step {
             Step::Ask(session, pass) => {
                 self.passes.insert(session.into(), pass);
+                self.volunteers.remove(&SessionId::from(session));
+                if !self.called.contains(&SessionId::from(session)) && pass == Pass::Volunteer {
+                    self.volunteers.insert(session.into());
+                }
                 self.input(FleetInput::Ask { session: session.into(), tenant: tenant_of(session), pass });
             }
             Step::Withdraw(session) => {
                 self.ended(&session.into());
                 self.input(FleetInput::Withdraw { session: session.into() });
             }
-            Step::Settle(attempt, outcome, retry_after) => {
+            Step::Upgrade(attempt) => {
                 if let Some(session) = self.under_way.iter().nth(attempt).cloned() {
+                    self.ended(&session);
+                    self.dawdling.insert(session.clone());
+                    self.input(FleetInput::Upgraded { session });
+                }
+            }
+            Step::Settle(attempt, outcome, retry_after) => {
+                let attempts = self.under_way.iter().chain(&self.dawdling);
+                if let Some(session) = attempts.cloned().nth(attempt) {
                     self.ended(&session);
                     self.input(FleetInput::Settled { session, outcome, retry_after });
                 }
@@ -182,6 +205,8 @@ impl Onlooker {
 
     fn ended(&mut self, session: &SessionId) {
         self.under_way.remove(session);
+        self.dawdling.remove(session);
+        self.called.remove(session);
         if self.breaker_probe.as_ref() == Some(session) {
             self.breaker_probe = None;
         }
@@ -215,6 +240,7 @@ impl Onlooker {
             FleetEffect::TenantReleased { tenant } => assert!(self.suspended.remove(&tenant).is_some()),
             FleetEffect::Probe { session } => {
                 assert!(!self.under_way.contains(&session), "it tries already");
+                self.called.insert(session.clone());
                 if let Some(suspended) = self.suspended.get_mut(&tenant_of(session.as_str())) {
                     assert!(self.now.since(suspended.last) >= PROBE_INTERVAL, "two in one interval");
                     suspended.last = self.now;
@@ -223,6 +249,7 @@ impl Onlooker {
             FleetEffect::Suspended { session, .. } => {
                 assert!(self.suspended.contains_key(&tenant_of(session.as_str())));
                 assert!(!self.fleet.is_waiting(&session));
+                self.called.remove(&session);
             }
             FleetEffect::Release { session } => {
                 assert!(!self.suspended.contains_key(&tenant_of(session.as_str())));
@@ -233,8 +260,14 @@ impl Onlooker {
     fn check_grant(&mut self, session: SessionId) {
         let tenant = tenant_of(session.as_str());
         assert!(self.under_way.insert(session.clone()), "{session} was granted twice");
-        if self.suspended.contains_key(&tenant) {
+        assert!(!self.dawdling.contains(&session), "{session} has an attempt already");
+        self.called.remove(&session);
+        if let Some(suspended) = self.suspended.get_mut(&tenant) {
             assert_ne!(self.passes.get(&session), Some(&Pass::Normal), "{session} is suspended");
+            if self.volunteers.remove(&session) {
+                assert!(self.now.since(suspended.last) >= PROBE_INTERVAL, "two in one interval");
+                suspended.last = self.now;
+            }
         }
         match self.breaker {
             BreakerState::Closed => {}

@@ -9,7 +9,7 @@ type Row = (&'static str, [(&'static str, &'static str); 6]);
 const COMMANDS: [Input; 6] =
     [Input::Audio, Input::Restart, Input::Park, Input::Unpark, Input::Delete, Input::Respec];
 
-const TABLE: [Row; 15] = [
+const TABLE: [Row; 16] = [
     (
         "starting:draining",
         [
@@ -39,6 +39,17 @@ const TABLE: [Row; 15] = [
             ("withdraw close1 interrupt", "starting:draining"),
             ("withdraw close1 interrupt parked:operator", "parked:operator"),
             ("", "starting:connecting"),
+            ("withdraw close1 interrupt", "stopped"),
+            ("withdraw close1 interrupt", "starting:draining"),
+        ],
+    ),
+    (
+        "starting:upgraded",
+        [
+            ("", "starting:upgraded"),
+            ("withdraw close1 interrupt", "starting:draining"),
+            ("withdraw close1 interrupt parked:operator", "parked:operator"),
+            ("", "starting:upgraded"),
             ("withdraw close1 interrupt", "stopped"),
             ("withdraw close1 interrupt", "starting:draining"),
         ],
@@ -163,6 +174,7 @@ fn in_state(row: &str) -> Rig {
         "starting:draining" => after(Rig::running(), Input::Restart),
         "starting:queued" => Rig::queued(),
         "starting:connecting" => Rig::connecting(),
+        "starting:upgraded" => after(Rig::connecting(), Input::Upgraded(Generation(1))),
         "running" => Rig::running(),
         "backing_off:until" => broken(ErrorCode::ConnectionClosed),
         "backing_off:queued" => {
@@ -205,6 +217,7 @@ fn state_word(state: &State) -> String {
         State::Starting(Starting::Draining(_)) => "starting:draining".into(),
         State::Starting(Starting::Queued(_)) => "starting:queued".into(),
         State::Starting(Starting::Connecting(_)) => "starting:connecting".into(),
+        State::Starting(Starting::Upgraded(_)) => "starting:upgraded".into(),
         State::BackingOff(BackingOff::Until(_)) => "backing_off:until".into(),
         State::BackingOff(BackingOff::Queued { .. }) => "backing_off:queued".into(),
         State::Parked(hold) => format!("parked:{}", hold_word(hold)),
@@ -262,6 +275,7 @@ fn a_session_starts_once() {
             continue;
         }
         assert_eq!((rig.give(Input::Start), rig.machine.state()), (vec![], &state), "{row}");
+        assert_eq!((rig.give(Input::Volunteer), rig.machine.state()), (vec![], &state), "{row}");
     }
 }
 
@@ -314,6 +328,11 @@ fn a_crash_ends_the_link_that_there_was() {
             "error:unknown settled:unknown restart:unknown end-sent:unknown",
             "backing_off:until",
         ),
+        (
+            "starting:upgraded",
+            "error:unknown settled:unknown restart:unknown end-sent:unknown",
+            "backing_off:until",
+        ),
         ("starting:draining", "error:unknown slot ask2:normal", "starting:queued"),
         ("parked:operator, still closing", "error:unknown slot", "parked:operator"),
         ("stopped, still closing", "error:unknown slot", "stopped"),
@@ -345,4 +364,46 @@ fn deletion_tells_when() {
     rig.wait(Duration::from_secs(5));
     rig.give(Input::Delete);
     assert_eq!(rig.machine.state(), &State::Stopped { at: rig.now });
+}
+
+#[test]
+fn an_attempt_that_waits_for_its_client_says_so_once_and_goes_on_like_any_other() {
+    let mut rig = Rig::connecting();
+    assert_eq!(words(&rig.give(Input::Upgraded(Generation(1)))), "upgraded");
+    assert_eq!(words(&rig.give(Input::Upgraded(Generation(1)))), "");
+    assert_eq!(rig.machine.admission(), Admission::Waits);
+    assert!(rig.machine.serves(Generation(1)));
+    assert_eq!(words(&rig.give(rig.connected())), "settled");
+    assert_eq!(rig.name(), StateName::Running);
+
+    let mut rig = after(Rig::connecting(), Input::Upgraded(Generation(1)));
+    let effects = words(&rig.breaks(&error(ErrorCode::UpstreamError, Phase::WebsocketHandshake)));
+    assert_eq!(
+        effects,
+        "error:upstreamError settled:upstreamError restart:upstreamError end-sent:upstreamError"
+    );
+    assert!(rig.is_budget_untouched(), "it had never run");
+}
+
+#[test]
+fn an_upgrade_of_an_attempt_that_is_not_the_current_one_is_late() {
+    for (row, _) in TABLE {
+        let mut rig = in_state(row);
+        let state = rig.machine.state().clone();
+        for late in [0, 7] {
+            assert_eq!(rig.give(Input::Upgraded(Generation(late))), vec![], "{row}");
+        }
+        assert_eq!(rig.machine.state(), &state, "{row}");
+    }
+}
+
+#[test]
+fn a_session_whose_client_asks_for_a_suspended_tenant_volunteers_once() {
+    let mut rig = Rig::new(RecoveryConfig::default());
+    assert_eq!(words(&rig.give(Input::Volunteer)), "ask1:volunteer");
+    let rig = rig.granted();
+    let mut rig = after(rig, Input::Upgraded(Generation(1)));
+    rig.breaks(&error(ErrorCode::ConnectionClosed, Phase::WebsocketHandshake));
+    rig.now = rig.machine.next_timeout().unwrap();
+    assert_eq!(words(&rig.give(Input::Tick)), "ask2:normal");
 }

@@ -10,6 +10,7 @@ use super::*;
 enum Step {
     Granted(u64),
     Suspended(u64),
+    Upgraded(u64),
     Connected(u64),
     Broke { back: u64, code: ErrorCode, phase: Phase, close_code: Option<u16> },
     Closed(u64),
@@ -26,6 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
     let close_code = prop::sample::select(vec![None, Some(1000), Some(1006), Some(4503)]);
     let command = prop::sample::select(vec![
         Input::Start,
+        Input::Volunteer,
         Input::Audio,
         Input::Probe,
         Input::Release,
@@ -37,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => back().prop_map(Step::Granted),
         1 => back().prop_map(Step::Suspended),
+        4 => back().prop_map(Step::Upgraded),
         8 => back().prop_map(Step::Connected),
         6 => (back(), code, phase, close_code)
             .prop_map(|(back, code, phase, close_code)| Step::Broke { back, code, phase, close_code }),
@@ -74,6 +77,7 @@ impl World {
         Some(match step {
             Step::Granted(n) => Input::Granted(back(n)),
             Step::Suspended(n) => Input::Suspended(back(n), ErrorCode::BillingRequired),
+            Step::Upgraded(n) => Input::Upgraded(back(n)),
             Step::Connected(n) => {
                 Input::Connected { generation: back(n), connection_id: "c".into(), capabilities: vec![] }
             }
@@ -108,7 +112,9 @@ impl World {
             Input::Start
             | Input::StartSuspended(_)
             | Input::RequestFailed { .. }
+            | Input::Volunteer
             | Input::Granted(_)
+            | Input::Upgraded(_)
             | Input::Connected { .. }
             | Input::Audio
             | Input::Probe
@@ -136,6 +142,10 @@ impl World {
                 self.turn = Turn::Attempting(*generation);
                 self.link = Some(*generation);
                 self.closing = false;
+            }
+            Effect::Upgraded => {
+                prop_assert!(matches!(self.turn, Turn::Attempting(_)), "upgraded without an attempt");
+                prop_assert!(matches!(input, Input::Upgraded(_)));
             }
             Effect::Settled(_) => {
                 prop_assert!(matches!(self.turn, Turn::Attempting(_)), "settled without an attempt");
@@ -167,7 +177,9 @@ const fn may_wake(before: StateName, input: &Input) -> bool {
         StateName::Parked => {
             matches!(input, Input::Probe | Input::Release | Input::Unpark | Input::Restart)
         }
-        StateName::Dormant => matches!(input, Input::Start | Input::Audio | Input::Restart),
+        StateName::Dormant => {
+            matches!(input, Input::Start | Input::Volunteer | Input::Audio | Input::Restart)
+        }
         StateName::Failed => matches!(input, Input::Restart | Input::Respec),
         StateName::Starting | StateName::Running | StateName::BackingOff => true,
     }
@@ -190,7 +202,7 @@ proptest! {
                     let due = world.rig.machine.next_timeout();
                     world.rig.now = world.rig.now.max(due.unwrap_or_default());
                 }
-                Step::Granted(_) | Step::Suspended(_) | Step::Connected(_) | Step::Broke { .. }
+                Step::Granted(_) | Step::Suspended(_) | Step::Upgraded(_) | Step::Connected(_) | Step::Broke { .. }
                 | Step::Closed(_) | Step::Crashed | Step::Command(_) => {}
             }
             let Some(input) = world.input(step) else { continue };
