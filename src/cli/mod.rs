@@ -3,6 +3,7 @@
 mod check_config;
 mod classify;
 mod demo;
+mod keeping;
 mod output;
 pub mod process;
 mod serve;

@@ -39,6 +39,7 @@ pub use problem::Problem;
 use crate::{
     manager::ManagerHandle,
     recovery::Policy,
+    store::Records,
     telemetry::Metrics,
     tenants::{AdminKey, Directory},
 };
@@ -91,6 +92,7 @@ pub(crate) struct App {
     pub(crate) policy: Arc<Policy>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lifecycle: Arc<ProcessLifecycle>,
+    pub(crate) records: Records,
     pub(crate) max_body_bytes: usize,
 }
 
@@ -108,6 +110,8 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// Whether the process goes on.
     pub lifecycle: Arc<ProcessLifecycle>,
+    /// What survives the process.
+    pub records: Records,
     /// Bytes of a request's audio at most.
     pub max_body_bytes: usize,
 }
@@ -156,6 +160,7 @@ pub fn serve(setup: Setup, data: TcpListener, admin: TcpListener) -> io::Result<
         policy: setup.policy,
         metrics: setup.metrics,
         lifecycle: setup.lifecycle,
+        records: setup.records,
         max_body_bytes: setup.max_body_bytes,
     };
     let data = server(app.clone(), data, |routes| {

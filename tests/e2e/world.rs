@@ -37,10 +37,11 @@ enum Turn {
 
 /// Settings of every test, unless it has its own: waits that a test can wait for, and no probe that would end a
 /// park while a test looks at it.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 10] = [
     ("server.listen", "\"127.0.0.1:0\""),
     ("admin.listen", "\"127.0.0.1:0\""),
     ("server.shutdown_s", "5"),
+    ("store.url", "\"memory:\""),
     ("recovery.park_probe_s", "0"),
     ("recovery.backoff.initial_ms", "20"),
     ("recovery.backoff.max_ms", "100"),
@@ -145,7 +146,7 @@ impl World {
         let simulator = start(SimulatorConfig { pace, ..SimulatorConfig::default() }).await.unwrap();
         let text = configuration(&simulator, extra);
         let config = config::parse(&text, "e2e", &environment(extra)).unwrap();
-        let process = Process::start(&config).unwrap();
+        let process = Process::start(&config).await.unwrap();
         let client = awc::Client::builder().timeout(DEADLINE + DEADLINE).finish();
         Self { simulator, process, client, _turn: turn }
     }
