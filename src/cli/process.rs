@@ -12,7 +12,7 @@ pub use super::keeping::StoreUnusable;
 use crate::{
     config::{Config, Recovery, UpstreamAuth},
     http::{self, Listeners, ProcessLifecycle},
-    manager::{self, Limits, ManagerHandle, Running, TenantRuntime},
+    manager::{self, Limits, ManagerHandle, Running, TenantRuntime, Undone},
     outbox::LedgerConfig,
     recovery::{FleetConfig, RecoveryConfig},
     session::OutboxBudget,
@@ -53,6 +53,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreUnusable),
+    /// The sessions of an earlier process cannot be had.
+    #[error("the sessions of an earlier process cannot be restored: {0}")]
+    Sessions(Undone),
 }
 
 /// Why a process ends.
@@ -77,7 +80,15 @@ impl Process {
         let records = keeping::open(&config.store, &metrics).await?;
         raise_file_limit(config.sessions.max);
         let directory = Arc::new(Directory::new(config));
-        let running = manager::start(manager_setup(config, &directory, &metrics))?;
+        let running = manager::start(manager_setup(config, &directory, &metrics, &records))?;
+        let restored = running.handle.restore().await.map_err(StartError::Sessions)?;
+        tracing::info!(
+            started = restored.started,
+            held = restored.held,
+            stopped = restored.stopped,
+            unreadable = restored.unreadable,
+            "sessions of an earlier process"
+        );
         let lifecycle = Arc::new(ProcessLifecycle::default());
         let listeners = http::serve(
             http::Setup {
@@ -157,7 +168,12 @@ fn raise_file_limit(max_sessions: u32) {
     }
 }
 
-fn manager_setup(config: &Config, directory: &Directory, metrics: &Arc<Metrics>) -> manager::Setup {
+fn manager_setup(
+    config: &Config,
+    directory: &Directory,
+    metrics: &Arc<Metrics>,
+    records: &Records,
+) -> manager::Setup {
     let tenants = directory
         .iter()
         .map(|tenant| {
@@ -181,6 +197,7 @@ fn manager_setup(config: &Config, directory: &Directory, metrics: &Arc<Metrics>)
             ..LedgerConfig::default()
         },
         outbox: Arc::new(OutboxBudget::new(config.outbox.total_bytes)),
+        records: records.clone(),
         limits: Limits {
             max_sessions: config.sessions.max as usize,
             retention: config.sessions.retention,

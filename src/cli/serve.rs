@@ -59,7 +59,7 @@ async fn serve(config: Config) -> ExitCode {
         Err(error) => {
             output::complain(&format!("greenroom: {error}"));
             return ExitCode::from(match error {
-                StartError::Store(_) => EX_IOERR,
+                StartError::Store(_) | StartError::Sessions(_) => EX_IOERR,
                 StartError::Io(_) => EX_SOFTWARE,
             });
         }

@@ -7,6 +7,7 @@ mod admin;
 mod audio;
 mod auth;
 mod body;
+mod idempotency;
 mod problem;
 mod requests;
 mod sessions;
@@ -93,6 +94,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lifecycle: Arc<ProcessLifecycle>,
     pub(crate) records: Records,
+    /// A name of this process that no other had.
+    pub(crate) process: Arc<str>,
     pub(crate) max_body_bytes: usize,
 }
 
@@ -161,6 +164,7 @@ pub fn serve(setup: Setup, data: TcpListener, admin: TcpListener) -> io::Result<
         metrics: setup.metrics,
         lifecycle: setup.lifecycle,
         records: setup.records,
+        process: format!("{:032x}", rand::random::<u128>()).into(),
         max_body_bytes: setup.max_body_bytes,
     };
     let data = server(app.clone(), data, |routes| {

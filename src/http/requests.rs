@@ -364,7 +364,7 @@ pub(super) async fn interrupt(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let entry = find(&app, &scope, &id)?;
-    let InterruptBody { req_id } = body::read(body::json_object(payload).await?)?;
+    let InterruptBody { req_id } = body::read(body::json_object(&body::json_text(payload).await?)?)?;
     let (req_id, fate) = app.manager.ask(&entry, || Interrupt(req_id.clone())).await?;
     let outcome = match fate {
         InterruptFate::Told | InterruptFate::Dropped => Outcome::Interrupted,

@@ -9,9 +9,11 @@
 
 mod client;
 mod codes;
+mod durable;
 mod failures;
 mod gauges;
 mod hundred;
+mod idempotency;
 mod operator;
 mod outage;
 mod panics;

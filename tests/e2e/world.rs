@@ -10,7 +10,7 @@ use actix_http::Method;
 use bytes::Bytes;
 use greenroom::{
     cli::process::Process,
-    config,
+    config::{self, Config},
     session::SessionEntry,
     simulator::{Effect, Filter, Pace, Simulator, SimulatorConfig, parse_faults, start},
     upstream,
@@ -117,6 +117,7 @@ pub(crate) struct World {
     pub(crate) simulator: Simulator,
     pub(crate) process: Process,
     client: awc::Client,
+    config: Config,
     _turn: Turn,
 }
 
@@ -148,7 +149,15 @@ impl World {
         let config = config::parse(&text, "e2e", &environment(extra)).unwrap();
         let process = Process::start(&config).await.unwrap();
         let client = awc::Client::builder().timeout(DEADLINE + DEADLINE).finish();
-        Self { simulator, process, client, _turn: turn }
+        Self { simulator, process, client, config, _turn: turn }
+    }
+
+    /// Ends the process in order, and starts another one with the same configuration.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { simulator, process, client, config, _turn } = self;
+        assert!(process.stop().await, "not every session ended in time");
+        let process = Process::start(&config).await.unwrap();
+        Self { simulator, process, client, config, _turn }
     }
 
     // The API.
@@ -281,7 +290,7 @@ impl World {
     /// Ends it all, and checks what must hold after every test: sessions end in time, no connection is left, no
     /// session ever had two, the protocol was kept, and the gauges have come down.
     pub(crate) async fn end(self) {
-        let Self { simulator, process, client: _, _turn } = self;
+        let Self { simulator, process, client: _, config: _, _turn } = self;
         let metrics = Arc::clone(process.metrics());
         assert!(process.stop().await, "not every session ended in time");
         until("no live connection", async || match simulator.stats().connections.live {

@@ -183,6 +183,12 @@ impl Records {
         }
     }
 
+    /// Adds to `batch` what makes the ticket's request unsent, whatever became of it.
+    pub fn stage_withdrawal(&self, batch: Batch, ticket: &Ticket) -> Batch {
+        let expiry = Key::expiry(ticket.expires_at.hour() + 1, &ticket.key);
+        batch.delete(ticket.key.clone()).delete(expiry)
+    }
+
     /// Deletes keys that expired, and gives how many at most; to be called again while it gives any.
     ///
     /// # Errors

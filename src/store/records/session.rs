@@ -400,6 +400,22 @@ impl Records {
         Ok(batch.only_if(key.clone(), expect).put(key, value))
     }
 
+    /// Adds the writing of a session to `batch`, whatever was there: for whoever is its only writer.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Records::stage_session`].
+    pub fn stage_session_over(&self, batch: Batch, session: &SessionRecord) -> Result<Batch, StoreError> {
+        let key = Key::session(&session.id);
+        let value = encode(&self.vault, &key, session)?;
+        Ok(batch.put(key, value))
+    }
+
+    /// Adds the removal of a session to `batch`, whatever was there; its history is not touched.
+    pub fn stage_session_drop(&self, batch: Batch, id: &SessionId) -> Batch {
+        batch.delete(Key::session(id))
+    }
+
     /// Adds the removal of a session and its history to `batch`.
     pub fn stage_session_removal(&self, batch: Batch, session: &SessionRecord, expect: Expect) -> Batch {
         let key = Key::session(&session.id);
