@@ -16,6 +16,7 @@ mod bodies;
 mod commands;
 mod ending;
 mod inputs;
+mod kill;
 mod listing;
 mod nonsense;
 mod secrets;
