@@ -230,3 +230,6 @@ impl Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
