@@ -18,6 +18,7 @@ mod ending;
 mod inputs;
 mod kill;
 mod listing;
+mod many;
 mod nonsense;
 mod secrets;
 mod sessions;
