@@ -12,6 +12,7 @@ pub mod http;
 pub mod manager;
 pub mod session;
 pub mod simulator;
+pub mod store;
 pub mod telemetry;
 pub mod tenants;
 pub mod upstream;

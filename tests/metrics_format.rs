@@ -16,7 +16,7 @@ use greenroom::{
 };
 
 /// The contract: every metric, its type and its labels.
-const FAMILIES: [(&str, &str, &[&str]); 23] = [
+const FAMILIES: [(&str, &str, &[&str]); 24] = [
     ("greenroom_session_errors_total", "counter", &["code", "phase"]),
     ("greenroom_tenant_errors_total", "counter", &["code", "tenant"]),
     ("greenroom_upstream_connections", "gauge", &["tenant"]),
@@ -38,6 +38,7 @@ const FAMILIES: [(&str, &str, &[&str]); 23] = [
     ("greenroom_clients", "gauge", &[]),
     ("greenroom_breaker_state", "gauge", &["upstream"]),
     ("greenroom_gate_waiting", "gauge", &["upstream"]),
+    ("greenroom_store_commit_seconds", "histogram", &[]),
     ("greenroom_invariant_breaches_total", "counter", &["invariant"]),
     ("greenroom_build_info", "gauge", &["commit", "version"]),
 ];
@@ -72,6 +73,7 @@ fn exercise(metrics: &Metrics) {
     metrics.handshake(Ok(()), took);
     metrics.recovered(took);
     metrics.first_frame(took);
+    metrics.store_commit(took);
     StateName::ALL.into_iter().for_each(|state| tenant.session_moved(None, Some(state)));
     tenant.session_moved(Some(StateName::Starting), Some(StateName::Running));
     RequestOutcome::ALL.into_iter().for_each(|outcome| tenant.request(outcome));

@@ -5,6 +5,7 @@ mod check_config;
 mod classify;
 mod demo;
 mod figures;
+mod keeping;
 mod output;
 pub mod process;
 mod serve;

@@ -1,17 +1,22 @@
 //! The composition root: from a configuration to a running Greenroom, and back to nothing.
 //!
 //! Starting binds both addresses before anything else, so that a port in use ends the start with nothing to
-//! undo. Stopping goes in one order: no new session; every connection closed; the listeners; the threads.
+//! undo. Stopping goes in one order: no new session; every connection closed; the threads; the listeners; the store.
 
 use std::{io, net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 
+use tokio::task::JoinHandle;
+
+use super::keeping;
+pub use super::keeping::StoreUnusable;
 use crate::{
     config::{Config, Recovery, UpstreamAuth},
     http::{self, Listeners, ProcessLifecycle},
-    manager::{self, Limits, ManagerHandle, Running, TenantRuntime},
+    manager::{self, Limits, ManagerHandle, Running, TenantRuntime, Undone},
     outbox::LedgerConfig,
     recovery::{FleetConfig, RecoveryConfig},
     session::OutboxBudget,
+    store::Records,
     telemetry::Metrics,
     tenants::{AdminKey, Directory},
     upstream::{Auth, Deadlines, UpstreamConfig},
@@ -32,7 +37,23 @@ pub struct Process {
     listeners: Listeners,
     lifecycle: Arc<ProcessLifecycle>,
     metrics: Arc<Metrics>,
+    records: Records,
+    upkeep: JoinHandle<()>,
     shutdown: Duration,
+}
+
+/// Why a process did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be bound, or a client cannot be set up.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreUnusable),
+    /// The sessions of an earlier process cannot be had.
+    #[error("the sessions of an earlier process cannot be restored: {0}")]
+    Sessions(Undone),
 }
 
 /// Why a process ends.
@@ -49,14 +70,23 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// An address cannot be bound, or the metrics cannot be set up; the error says which.
-    pub fn start(config: &Config) -> io::Result<Self> {
+    /// An address cannot be bound, or the store cannot be used; the error says which.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
         let data = http::bind(config.server.listen, "server.listen")?;
         let admin = http::bind(config.admin.listen, "admin.listen")?;
-        raise_file_limit(config.sessions.max);
         let metrics = Arc::new(Metrics::new(config.telemetry.max_tenant_labels as usize));
+        let records = keeping::open(&config.store, &metrics).await?;
+        raise_file_limit(config.sessions.max);
         let directory = Arc::new(Directory::new(config));
-        let running = manager::start(manager_setup(config, &directory, &metrics))?;
+        let running = manager::start(manager_setup(config, &directory, &metrics, &records))?;
+        let restored = running.handle.restore().await.map_err(StartError::Sessions)?;
+        tracing::info!(
+            started = restored.started,
+            held = restored.held,
+            stopped = restored.stopped,
+            unreadable = restored.unreadable,
+            "sessions of an earlier process"
+        );
         let lifecycle = Arc::new(ProcessLifecycle::default());
         let listeners = http::serve(
             http::Setup {
@@ -66,13 +96,16 @@ impl Process {
                 policy: Arc::new(config.recovery.policy.clone()),
                 metrics: Arc::clone(&metrics),
                 lifecycle: Arc::clone(&lifecycle),
+                records: records.clone(),
                 max_body_bytes: config.server.max_body_bytes,
                 ingress: config.ingress.clone(),
             },
             data,
             admin,
         )?;
-        Ok(Self { running, listeners, lifecycle, metrics, shutdown: config.server.shutdown })
+        let upkeep = keeping::look_after(records.clone());
+        let shutdown = config.server.shutdown;
+        Ok(Self { running, listeners, lifecycle, metrics, records, upkeep, shutdown })
     }
 
     /// Where the data plane listens.
@@ -112,6 +145,10 @@ impl Process {
         self.lifecycle.drain();
         let in_time = self.running.stop(self.shutdown).await;
         self.listeners.stop().await;
+        self.upkeep.abort();
+        if let Err(error) = self.records.store().close().await {
+            tracing::error!(%error, "the store could not be closed in order");
+        }
         in_time
     }
 }
@@ -130,7 +167,12 @@ fn raise_file_limit(max_sessions: u32) {
     }
 }
 
-fn manager_setup(config: &Config, directory: &Directory, metrics: &Arc<Metrics>) -> manager::Setup {
+fn manager_setup(
+    config: &Config,
+    directory: &Directory,
+    metrics: &Arc<Metrics>,
+    records: &Records,
+) -> manager::Setup {
     let tenants = directory
         .iter()
         .map(|tenant| {
@@ -154,6 +196,7 @@ fn manager_setup(config: &Config, directory: &Directory, metrics: &Arc<Metrics>)
             ..LedgerConfig::default()
         },
         outbox: Arc::new(OutboxBudget::new(config.outbox.total_bytes)),
+        records: records.clone(),
         limits: Limits {
             max_sessions: config.sessions.max as usize,
             retention: config.sessions.retention,

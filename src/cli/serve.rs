@@ -6,7 +6,7 @@ use actix::System;
 
 use super::{
     output,
-    process::{End, Process},
+    process::{End, Process, StartError},
     signals,
 };
 use crate::{
@@ -16,13 +16,15 @@ use crate::{
 
 /// The configuration is wrong, as `sysexits.h` numbers it.
 const EX_CONFIG: u8 = 78;
+/// The store cannot be used: its file is locked, damaged, of a newer version, or refused by the system.
+const EX_IOERR: u8 = 74;
 /// The process could not start or had to give up.
 const EX_SOFTWARE: u8 = 70;
 
 /// The arguments.
 ///
 /// Exit codes: 0 after an orderly end; 1 when connections were still open at the deadline; 70 when it could
-/// not start or had to give up; 78 when the configuration is wrong.
+/// not start or had to give up; 74 when the store cannot be used; 78 when the configuration is wrong.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The configuration file (TOML); see config/greenroom.toml.
@@ -52,11 +54,14 @@ pub(super) fn run(args: Args) -> ExitCode {
 
 async fn serve(config: Config) -> ExitCode {
     let told_to_end = signals::terminate();
-    let mut process = match Process::start(&config) {
+    let mut process = match Process::start(&config).await {
         Ok(process) => process,
         Err(error) => {
             output::complain(&format!("greenroom: {error}"));
-            return ExitCode::from(EX_SOFTWARE);
+            return ExitCode::from(match error {
+                StartError::Store(_) | StartError::Sessions(_) => EX_IOERR,
+                StartError::Io(_) => EX_SOFTWARE,
+            });
         }
     };
     tracing::info!(

@@ -13,6 +13,7 @@ mod overrides;
 mod reader;
 mod secrets;
 mod sections;
+mod store;
 mod tenants;
 mod tree;
 mod types;
@@ -32,8 +33,9 @@ use std::{
 
 pub use mistakes::{ConfigErrors, Mistake, Place};
 pub use types::{
-    Admin, Config, Deadlines, Defaults, Ingress, LogFormat, Outbox, PartialFailure, PoolFormat, PoolSpec,
-    Recovery, Server, Sessions, Store, Telemetry, Tenant, Upstream, UpstreamAuth,
+    Admin, Config, Deadlines, Defaults, EncryptionKey, Ingress, LogFormat, Outbox, PartialFailure,
+    PoolFormat, PoolSpec, Recovery, Server, Sessions, Store, StoreCommit, StorePlace, Telemetry, Tenant,
+    Upstream, UpstreamAuth,
 };
 
 use reader::{Report, Section};

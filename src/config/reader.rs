@@ -307,19 +307,10 @@ impl<'a> Section<'a> {
         number.unwrap_or(default)
     }
 
-    /// An address to listen on.
-    pub(super) fn address(&self, key: &'static str, default: SocketAddr) -> SocketAddr {
-        const EXPECTED: &str = "an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"";
-        self.text(key, EXPECTED, |text| {
-            text.parse().map_err(|_| format!("\"{}\" is not {EXPECTED}", text.escape_debug()))
-        })
-        .unwrap_or(default)
-    }
-
-    /// `true` or `false`.
+    /// True or false.
     pub(super) fn switch(&self, key: &'static str, default: bool) -> bool {
         let value = self.value(key, |node| match &node.value {
-            Value::Boolean(value) => Ok(*value),
+            Value::Boolean(on) => Ok(*on),
             Value::Text(_)
             | Value::Integer(_)
             | Value::Float(_)
@@ -328,6 +319,15 @@ impl<'a> Section<'a> {
             | Value::Table(_) => Err(format!("is {}, but must be true or false", node.value.kind())),
         });
         value.unwrap_or(default)
+    }
+
+    /// An address to listen on.
+    pub(super) fn address(&self, key: &'static str, default: SocketAddr) -> SocketAddr {
+        const EXPECTED: &str = "an IP address and a port, such as \"127.0.0.1:8080\" or \"[::]:8080\"";
+        self.text(key, EXPECTED, |text| {
+            text.parse().map_err(|_| format!("\"{}\" is not {EXPECTED}", text.escape_debug()))
+        })
+        .unwrap_or(default)
     }
 
     /// One of a few words.

@@ -6,8 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Admin, Config, Deadlines, Defaults, Ingress, LogFormat, Outbox, PartialFailure, Recovery, Server,
-    Sessions, Store, Telemetry, Upstream, UpstreamAuth,
+    Sessions, Telemetry, Upstream, UpstreamAuth,
     reader::Section,
+    store::read_store,
     tenants::{check_key, read_policy, read_tenants},
 };
 use crate::{
@@ -134,24 +135,6 @@ fn read_breaker(section: &Section<'_>) -> BreakerConfig {
         section.mistake("open_max_s", "is less than open_s in the same section; make it at least as long");
     }
     breaker
-}
-
-fn read_store(section: &Section<'_>) -> Store {
-    section
-        .text("url", "\"memory:\"", |text| match text {
-            "memory:" => Ok(Store::Memory),
-            // What follows the scheme may have a password in it.
-            other => {
-                let named = match other.split_once(':') {
-                    Some((scheme @ ("redb" | "etcd"), _)) => format!("the {scheme} store"),
-                    Some(_) | None => "such a store".to_owned(),
-                };
-                Err(format!(
-                    "{named} is not built: this version keeps sessions in memory only; use \"memory:\""
-                ))
-            }
-        })
-        .unwrap_or_default()
 }
 
 fn read_defaults(section: &Section<'_>) -> Defaults {

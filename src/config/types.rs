@@ -3,10 +3,12 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
-use secrecy::SecretString;
+use secrecy::{SecretBox, SecretString};
 use url::Url;
 
 use crate::{
@@ -160,11 +162,53 @@ impl Default for Deadlines {
 }
 
 /// `[store]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Store {
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    /// Where records are kept.
+    pub place: StorePlace,
+    /// What secrets are sealed with. Without it, specs that hold secrets are refused unless `plaintext_secrets`.
+    pub encryption_key: Option<EncryptionKey>,
+    /// What secrets were sealed with before.
+    pub encryption_key_previous: Option<EncryptionKey>,
+    /// Whether secrets may be stored in clear where there is no key.
+    pub plaintext_secrets: bool,
+    /// What waits for a commit.
+    pub commit: StoreCommit,
+}
+
+/// 32 random bytes; shared, since a secret is not copied.
+pub type EncryptionKey = Arc<SecretBox<[u8; 32]>>;
+
+/// `store.url`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorePlace {
     /// In memory only: a restart of the process forgets every session.
-    #[default]
     Memory,
+    /// In this file of redb; a relative path begins at the working directory.
+    Redb(PathBuf),
+}
+
+impl Default for StorePlace {
+    fn default() -> Self {
+        Self::Redb(PathBuf::from("data/greenroom.redb"))
+    }
+}
+
+/// How much waits for a commit of the store, and how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreCommit {
+    /// The most requests that wait.
+    pub queue: usize,
+    /// The most requests that one commit takes.
+    pub group: usize,
+    /// How long a request is waited for.
+    pub deadline: Duration,
+}
+
+impl Default for StoreCommit {
+    fn default() -> Self {
+        Self { queue: 4096, group: 1024, deadline: Duration::from_secs(5) }
+    }
 }
 
 /// `[defaults]`.

@@ -21,10 +21,13 @@ pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({"status": "ok"}))
 }
 
-/// `GET /readyz`: the process takes sessions.
+/// `GET /readyz`: the process takes sessions, and can keep them.
 pub(super) async fn readyz(app: web::Data<App>) -> HttpResponse {
     if app.lifecycle.is_draining() {
         HttpResponse::ServiceUnavailable().json(serde_json::json!({"status": "draining"}))
+    } else if let Some(trouble) = app.records.store().trouble() {
+        let body = serde_json::json!({"status": "storeUnavailable", "reason": trouble});
+        HttpResponse::ServiceUnavailable().json(body)
     } else {
         HttpResponse::Ok().json(serde_json::json!({"status": "ready"}))
     }

@@ -34,8 +34,8 @@ fn broken_body(error: &PayloadError) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "brokenBody", format!("the body could not be read: {error}"))
 }
 
-/// Reads a body that is one JSON object; an empty body is an empty object.
-pub(super) async fn json_object(mut payload: web::Payload) -> Result<Map<String, Value>, Problem> {
+/// Reads the body of a JSON request, as it came.
+pub(super) async fn json_text(mut payload: web::Payload) -> Result<BytesMut, Problem> {
     let mut body = BytesMut::new();
     while let Some(piece) = next_piece(&mut payload).await? {
         if body.len() + piece.len() > MAX_JSON {
@@ -43,11 +43,16 @@ pub(super) async fn json_object(mut payload: web::Payload) -> Result<Map<String,
         }
         body.extend_from_slice(&piece);
     }
+    Ok(body)
+}
+
+/// A body that is one JSON object; an empty body is an empty object.
+pub(super) fn json_object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
     // Read as any value first: what is cut off is malformed, whatever it begins with.
-    match serde_json::from_slice(&body) {
+    match serde_json::from_slice(body) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
             Err(Problem::unprocessable("invalidBody", "the body must be a JSON object: {...}"))

@@ -13,7 +13,7 @@ use actix_web::{
 use rand::Rng as _;
 use serde_json::json;
 
-use super::{App, body};
+use super::{App, body, problem::Problem};
 use crate::tenants::{Tenant, tokens::NotIssued};
 
 /// Where a key stands.
@@ -93,7 +93,9 @@ async fn issue(app: &App, request: &HttpRequest, payload: web::Payload) -> Resul
         refused.retry_after_s = Some(DRAINING_RETRY_AFTER_S);
         return Err(refused);
     }
-    let body = body::json_object(payload).await.map_err(|problem| Refused::invalid(problem.to_string()))?;
+    let invalid = |problem: Problem| Refused::invalid(problem.to_string());
+    let text = body::json_text(payload).await.map_err(invalid)?;
+    let body = body::json_object(&text).map_err(invalid)?;
     let expires_at = match body.get("expireAt") {
         None => {
             return Err(Refused::invalid("expireAt is missing; give Unix seconds, at most 24 hours ahead"));

@@ -8,6 +8,7 @@ mod audio;
 mod auth;
 mod body;
 mod console;
+mod idempotency;
 mod ingress;
 mod playing;
 mod problem;
@@ -48,6 +49,7 @@ use crate::{
     config,
     manager::ManagerHandle,
     recovery::Policy,
+    store::Records,
     telemetry::Metrics,
     tenants::{AdminKey, Directory},
 };
@@ -104,6 +106,9 @@ pub(crate) struct App {
     pub(crate) policy: Arc<Policy>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lifecycle: Arc<ProcessLifecycle>,
+    pub(crate) records: Records,
+    /// A name of this process that no other had.
+    pub(crate) process: Arc<str>,
     pub(crate) max_body_bytes: usize,
     pub(crate) ingress: Arc<Ingress>,
 }
@@ -122,6 +127,8 @@ pub struct Setup {
     pub metrics: Arc<Metrics>,
     /// Whether the process goes on.
     pub lifecycle: Arc<ProcessLifecycle>,
+    /// What survives the process.
+    pub records: Records,
     /// Bytes of a request's audio at most.
     pub max_body_bytes: usize,
     /// The drop-in console and ingress.
@@ -173,6 +180,8 @@ pub fn serve(setup: Setup, data: TcpListener, admin_listener: TcpListener) -> io
         policy: setup.policy,
         metrics: setup.metrics,
         lifecycle: setup.lifecycle,
+        records: setup.records,
+        process: format!("{:032x}", rand::random::<u128>()).into(),
         max_body_bytes: setup.max_body_bytes,
         ingress: Arc::new(Ingress::new(setup.ingress)),
     };

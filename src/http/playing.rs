@@ -29,7 +29,7 @@ pub(super) async fn interrupt(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let entry = find(&app, &scope, &id)?;
-    let Which { req_id } = body::read(body::json_object(payload).await?)?;
+    let Which { req_id } = body::read(body::json_object(&body::json_text(payload).await?)?)?;
     let (req_id, fate) = app.manager.ask(&entry, || Interrupt(req_id.clone())).await?;
     let outcome = match fate {
         InterruptFate::Told | InterruptFate::Dropped => Outcome::Interrupted,
@@ -47,7 +47,7 @@ pub(super) async fn pause(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let entry = find(&app, &scope, &id)?;
-    let Which { req_id } = body::read(body::json_object(payload).await?)?;
+    let Which { req_id } = body::read(body::json_object(&body::json_text(payload).await?)?)?;
     check_control(&entry)?;
     let (req_id, fate) = app.manager.ask(&entry, || Pause(req_id.clone())).await?;
     held(req_id.as_deref(), fate, true)
@@ -61,7 +61,7 @@ pub(super) async fn resume(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let entry = find(&app, &scope, &id)?;
-    let Which { req_id } = body::read(body::json_object(payload).await?)?;
+    let Which { req_id } = body::read(body::json_object(&body::json_text(payload).await?)?)?;
     check_control(&entry)?;
     let (req_id, fate) = app.manager.ask(&entry, || Resume(req_id.clone())).await?;
     held(req_id.as_deref(), fate, false)

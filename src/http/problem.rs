@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use crate::{
     errors::ErrorCode,
-    manager::{CreateRefused, Unreachable},
+    manager::{CreateRefused, Undone, Unreachable},
     outbox::{Outcome, Refusal},
     session::AudioRefused,
+    store::StoreError,
 };
 
 /// The code where audio comes for a request that has its outcome.
@@ -148,6 +149,41 @@ impl From<Unreachable> for Problem {
     }
 }
 
+impl From<Undone> for Problem {
+    fn from(undone: Undone) -> Self {
+        let detail = undone.to_string();
+        match undone {
+            Undone::Unreachable(unreachable) => unreachable.into(),
+            Undone::Unkept(error) => Self { detail, ..error.into() },
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let detail = error.to_string();
+        if error.is_transient() {
+            return Self::new(StatusCode::SERVICE_UNAVAILABLE, "storeUnavailable", detail)
+                .with_retry_after(RETRY_AFTER_S);
+        }
+        match error {
+            StoreError::NoEncryptionKey { .. } => Self::unprocessable("noEncryptionKey", detail),
+            StoreError::TooLarge { .. } => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "bodyTooLarge", detail),
+            StoreError::Busy { .. }
+            | StoreError::Late { .. }
+            | StoreError::NoAnswer { .. }
+            | StoreError::Unavailable { .. }
+            | StoreError::Unsure { .. }
+            | StoreError::Conflict { .. }
+            | StoreError::Closed
+            | StoreError::UnknownEncryptionKey { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::NewerRecord { .. }
+            | StoreError::NoRandomness => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "storeError", detail),
+        }
+    }
+}
+
 impl From<CreateRefused> for Problem {
     fn from(refused: CreateRefused) -> Self {
         let detail = refused.to_string();
@@ -158,6 +194,7 @@ impl From<CreateRefused> for Problem {
             }
             CreateRefused::Full { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "processFull", detail)
                 .with_retry_after(RETRY_AFTER_S),
+            CreateRefused::Unkept(error) => error.into(),
             CreateRefused::Draining => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).with_retry_after(RETRY_AFTER_S)
             }

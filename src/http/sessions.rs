@@ -6,12 +6,18 @@ use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-use super::{App, Problem, auth::Scope, body};
+use super::{
+    App, Problem,
+    auth::Scope,
+    body,
+    idempotency::{self, Turn},
+};
 use crate::{
     errors::ErrorCode,
-    manager::Unreachable,
+    manager::{Answered, ManagerHandle, Promise, Undone, Unreachable},
     recovery::{SessionId, StateName, TenantId},
-    session::{Operate, Operation, SessionEntry, SessionSpec, SessionView},
+    session::{Operation, SessionEntry, SessionSpec, SessionView},
+    store::records::StoredAnswer,
 };
 
 /// Sessions on a page when the caller does not say.
@@ -28,14 +34,10 @@ pub(super) fn find(app: &App, scope: &Scope, id: &str) -> Result<Arc<SessionEntr
         .ok_or_else(|| Problem::not_found("session"))
 }
 
-/// `POST /v1/sessions`.
-pub(super) async fn create(
-    app: web::Data<App>,
-    scope: Scope,
-    payload: web::Payload,
-) -> Result<HttpResponse, Problem> {
-    let mut object = body::json_object(payload).await?;
-    let tenant = match &scope {
+/// Whose session a request makes, and from what.
+fn wanted(scope: &Scope, text: &[u8]) -> Result<(TenantId, SessionSpec), Problem> {
+    let mut object = body::json_object(text)?;
+    let tenant = match scope {
         Scope::Tenant(runtime) => runtime.tenant.id.clone(),
         Scope::Operator => match object.remove("tenant") {
             Some(serde_json::Value::String(tenant)) => TenantId::from(tenant),
@@ -53,10 +55,71 @@ pub(super) async fn create(
     if !mistakes.is_empty() {
         return Err(Problem::unprocessable("invalidBody", mistakes.join("; ")).with_errors(mistakes));
     }
-    let entry = app.manager.create(&tenant, spec).await??;
-    Ok(HttpResponse::Created()
-        .insert_header((header::LOCATION, format!("/v1/sessions/{}", entry.id)))
-        .json(app.manager.view(&entry)))
+    Ok((tenant, spec))
+}
+
+/// The answer to whoever made a session.
+fn created(manager: &ManagerHandle, entry: &SessionEntry) -> StoredAnswer {
+    StoredAnswer {
+        status: StatusCode::CREATED.as_u16(),
+        headers: vec![
+            (header::CONTENT_TYPE.to_string(), "application/json".to_owned()),
+            (header::LOCATION.to_string(), format!("/v1/sessions/{}", entry.id)),
+        ],
+        body: serde_json::to_string(&manager.view(entry)).unwrap_or_default(),
+    }
+}
+
+/// `POST /v1/sessions`.
+pub(super) async fn create(
+    app: web::Data<App>,
+    scope: Scope,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Problem> {
+    let text = body::json_text(payload).await?;
+    let (tenant, spec) = wanted(&scope, &text)?;
+    let route = match &scope {
+        Scope::Tenant(_) => "POST /v1/sessions",
+        Scope::Operator => "POST /v1/sessions of an operator",
+    };
+    let key = idempotency::key(&request)?;
+    // A client that goes away takes its handler with it, and must not leave a request half carried out.
+    let carried_out =
+        actix_rt::spawn(async move { create_once(&app, &tenant, spec, route, key, &text).await });
+    carried_out.await.unwrap_or_else(|error| {
+        Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))
+    })
+}
+
+async fn create_once(
+    app: &App,
+    tenant: &TenantId,
+    spec: SessionSpec,
+    route: &str,
+    key: Option<String>,
+    text: &[u8],
+) -> Result<HttpResponse, Problem> {
+    let ticket = match idempotency::begin(app, tenant, route, key.as_deref(), text).await? {
+        Turn::CarryOut(ticket) => ticket,
+        Turn::Answer(answer) => return Ok(answer),
+    };
+    let promise = ticket.clone().map(|ticket| {
+        let manager = app.manager.clone();
+        Promise { ticket, answer: Box::new(move |entry| created(&manager, entry)) }
+    });
+    match app.manager.create_answered(tenant, spec, promise).await? {
+        Ok(Answered { entry, answer }) => {
+            let answer = answer.unwrap_or_else(|| created(&app.manager, &entry));
+            Ok(idempotency::response(&answer, false))
+        }
+        Err(refused) => {
+            if let Some(ticket) = &ticket {
+                idempotency::abandon(app, ticket).await;
+            }
+            Err(refused.into())
+        }
+    }
 }
 
 /// The query of a listing.
@@ -186,19 +249,17 @@ pub(super) async fn delete(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let entry = find(&app, &scope, &id)?;
-    if entry.snapshot.load().state_name() != StateName::Stopped {
-        match app.manager.ask(&entry, || Operate(Operation::Delete)).await {
-            // Somebody else was faster.
-            Ok(_) | Err(Unreachable::Ended) => {}
-            Err(late @ Unreachable::Late) => return Err(late.into()),
-        }
+    match app.manager.operate(&entry, Operation::Delete).await {
+        // Again, or somebody else was faster.
+        Ok(()) | Err(Undone::Unreachable(Unreachable::Ended)) => {}
+        Err(undone) => return Err(undone.into()),
     }
     Ok(HttpResponse::Ok().json(app.manager.view(&entry)))
 }
 
 async fn operate(app: &App, scope: &Scope, id: &str, operation: Operation) -> Result<HttpResponse, Problem> {
     let entry = find(app, scope, id)?;
-    app.manager.ask(&entry, || Operate(operation)).await?;
+    app.manager.operate(&entry, operation).await?;
     Ok(HttpResponse::build(StatusCode::OK).json(app.manager.view(&entry)))
 }
 

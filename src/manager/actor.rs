@@ -16,7 +16,9 @@ use crate::{
         AttemptOutcome, BreakerState, Fleet, FleetEffect, FleetInput, Generation, Moment, ParkCause,
         SessionId, StateName, TenantId,
     },
-    session::{Clock, FleetAnswer, FleetNews, FleetNotice, Operate, Operation, OutboxBudget, ShedCopies},
+    session::{
+        Clock, FleetAnswer, FleetNews, FleetNotice, Journal, Operate, Operation, OutboxBudget, ShedCopies,
+    },
     telemetry::{BreakerLabel, Invariant, Metrics, UpstreamMetrics},
 };
 
@@ -47,6 +49,7 @@ pub(super) struct Manager {
     pub(super) limits: Limits,
     pub(super) ledger: LedgerConfig,
     pub(super) outbox: Arc<OutboxBudget>,
+    pub(super) journal: Journal,
     pub(super) metrics: Arc<Metrics>,
     pub(super) upstream_metrics: UpstreamMetrics,
     pub(super) timer: Option<(Moment, SpawnHandle)>,
@@ -187,11 +190,12 @@ impl Manager {
 
     /// Keeps a stopped session listed for the retention time, but no more of them than the tenant may have
     /// sessions: whoever makes and deletes sessions in a loop must not fill the memory.
-    fn remember_stopped(&mut self, session: SessionId, tenant: &TenantId) {
+    pub(super) fn remember_stopped(&mut self, session: SessionId, tenant: &TenantId, until: Moment) {
         let max = self.tenants.get(tenant).map_or(0, |runtime| runtime.tenant.max_sessions as usize);
-        let until = self.clock.now() + self.limits.retention;
         let stopped = self.stopped.entry(tenant.clone()).or_default();
-        stopped.push_back((until, session));
+        // At the end but for those of an earlier process, which come in the order of their names.
+        let place = stopped.partition_point(|(other, _)| *other <= until);
+        stopped.insert(place, (until, session));
         let oldest = if stopped.len() > max.max(MIN_STOPPED) { stopped.pop_front() } else { None };
         if let Some((_, id)) = oldest {
             self.forget(&id);
@@ -201,6 +205,10 @@ impl Manager {
     fn forget(&self, id: &SessionId) {
         let Some(entry) = self.registry.get(id.as_str()) else { return };
         self.registry.remove(id);
+        // A process that ends forgets sessions that go on in the next.
+        if let Mode::Open = self.mode {
+            self.journal.remove(id, None);
+        }
         if let Some(runtime) = self.tenants.get(&entry.tenant) {
             runtime.metrics.session_moved(Some(entry.snapshot.load().state_name()), None);
         }
@@ -209,10 +217,16 @@ impl Manager {
     fn gone(&mut self, session: SessionId, tenant: &TenantId) {
         self.asks.remove(&session);
         self.pool.forget(&session);
+        let until = self.clock.now() + self.limits.retention;
+        self.remember_stopped(session, tenant, until);
+        self.leave(tenant);
+    }
+
+    /// One session of the tenant fewer is not stopped.
+    pub(super) fn leave(&mut self, tenant: &TenantId) {
         if let Some(live) = self.live.get_mut(tenant) {
             *live = live.saturating_sub(1);
         }
-        self.remember_stopped(session, tenant);
         let is_last = self.live.values().all(|&live| live == 0);
         if let Mode::Draining(waiting) = &mut self.mode
             && is_last

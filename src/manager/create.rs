@@ -1,8 +1,8 @@
 //! How sessions come to be.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{fmt, sync::Arc, time::SystemTime};
 
-use actix::{Context, Handler, Message, ResponseActFuture, WrapFuture};
+use actix::{ActorFutureExt as _, Context, Handler, Message, ResponseActFuture, WrapFuture as _};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{
@@ -14,26 +14,85 @@ use super::{
 use crate::{
     outbox::LedgerConfig,
     recovery::{
-        FleetInput, Lifecycle, SessionId, TenantId,
-        lifecycle::{Input, Pass},
+        FleetInput, Lifecycle, Moment, SessionId, TenantId,
+        lifecycle::{Input, Pass, Remembered},
     },
-    session::{Beginning, ClientSeat, Configuration, Farewell, Origin, SessionEntry, SessionSpec, Snapshot},
+    session::{
+        Beginning, ClientSeat, Configuration, Farewell, Origin, SessionEntry, SessionSpec, Snapshot, record,
+    },
+    store::{
+        Batch, Expect, StoreError,
+        records::{StoredAnswer, Ticket},
+    },
 };
+
+/// An answer that is kept with the session that it tells of, and repeated to whoever asks again.
+pub struct Promise {
+    /// The right to give it.
+    pub ticket: Ticket,
+    /// Makes it.
+    pub answer: Box<dyn FnOnce(&SessionEntry) -> StoredAnswer + Send>,
+}
+
+impl fmt::Debug for Promise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Promise").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
+}
+
+/// A session that was made, and is kept.
+#[derive(Debug)]
+pub struct Answered {
+    /// The session.
+    pub entry: Arc<SessionEntry>,
+    /// The answer that is kept with it, where one was promised.
+    pub answer: Option<StoredAnswer>,
+}
 
 /// Makes a session.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Arc<SessionEntry>, CreateRefused>")]
+#[rtype(result = "Result<Answered, CreateRefused>")]
 pub(super) struct Create {
     pub(super) tenant: TenantId,
     pub(super) spec: SessionSpec,
+    pub(super) promise: Option<Promise>,
 }
 
 impl Handler<Create> for Manager {
-    type Result = Result<Arc<SessionEntry>, CreateRefused>;
+    type Result = ResponseActFuture<Self, Result<Answered, CreateRefused>>;
 
-    fn handle(&mut self, Create { tenant, spec }: Create, ctx: &mut Self::Context) -> Self::Result {
-        let runtime = self.admit(&tenant)?;
-        Ok(self.create(&runtime, spec, ctx))
+    fn handle(&mut self, create: Create, _ctx: &mut Self::Context) -> Self::Result {
+        let Create { tenant, spec, promise } = create;
+        let runtime = match self.admit(&tenant) {
+            Ok(runtime) => runtime,
+            Err(refused) => return Box::pin(std::future::ready(Err(refused)).into_actor(self)),
+        };
+        // Its place is taken while it is being written.
+        *self.live.entry(tenant).or_default() += 1;
+        let entry = self.draft(&runtime, spec, false);
+        let ticket = promise.as_ref().map(|promise| promise.ticket.clone());
+        let (batch, answer) = match self.stage(&entry, promise) {
+            Ok(staged) => staged,
+            Err(error) => {
+                self.leave(&entry.tenant);
+                return Box::pin(std::future::ready(Err(error.into())).into_actor(self));
+            }
+        };
+        let records = self.journal.records().clone();
+        let written = async move { records.commit(batch).await };
+        Box::pin(written.into_actor(self).map(move |written, manager, ctx| match written {
+            Ok(_) => {
+                manager.begin(&runtime, &entry, ctx);
+                Ok(Answered { entry, answer })
+            }
+            Err(error) => {
+                manager.leave(&entry.tenant);
+                if error.may_be_written() {
+                    manager.journal.remove(&entry.id, ticket);
+                }
+                Err(error.into())
+            }
+        }))
     }
 }
 
@@ -60,15 +119,23 @@ impl Handler<CreateIngress> for Manager {
     }
 }
 
-/// A session that is about to start.
-struct Draft {
-    id: SessionId,
-    origin: Origin,
-    spec: SessionSpec,
-    /// What its lifecycle begins with.
-    first: Input,
-    configuration: Configuration,
-    client: Option<ClientSeat>,
+/// A session that is about to be.
+pub(super) struct Draft {
+    pub(super) id: SessionId,
+    pub(super) origin: Origin,
+    /// Whether it is made for whoever comes.
+    pub(super) is_pooled: bool,
+    pub(super) created_at: Moment,
+    pub(super) spec: SessionSpec,
+}
+
+/// What a session starts with.
+pub(super) struct Start {
+    pub(super) lifecycle: Lifecycle,
+    /// What is written of it.
+    pub(super) noted: Remembered,
+    pub(super) configuration: Configuration,
+    pub(super) client: Option<ClientSeat>,
 }
 
 impl Manager {
@@ -88,25 +155,66 @@ impl Manager {
         Ok(runtime)
     }
 
-    pub(super) fn create(
+    /// A session as it will be, of which nobody knows yet.
+    fn draft(&self, runtime: &TenantRuntime, spec: SessionSpec, is_pooled: bool) -> Arc<SessionEntry> {
+        let suspension = self.fleet.suspension(&runtime.tenant.id);
+        let first = suspension.map_or(Input::Start, |suspension| Input::StartSuspended(suspension.code));
+        let now = self.clock.now();
+        let mut lifecycle = Lifecycle::new(Arc::clone(&runtime.recovery));
+        lifecycle.handle(first, now, 0.0);
+        let id = ids::session_id(SystemTime::now(), rand::random());
+        self.entry(runtime, Draft { id, origin: Origin::Api, is_pooled, created_at: now, spec }, &lifecycle)
+    }
+
+    fn stage(
+        &self,
+        entry: &SessionEntry,
+        promise: Option<Promise>,
+    ) -> Result<(Batch, Option<StoredAnswer>), StoreError> {
+        let records = self.journal.records();
+        let record = record(entry, &Remembered::new());
+        let batch = records.stage_session(Batch::new(), &record, Expect::Absent)?;
+        let Some(Promise { ticket, answer }) = promise else { return Ok((batch, None)) };
+        let answer = answer(entry);
+        // What a session shows of itself has no secret in it.
+        let batch = records.stage_answer(batch, &ticket, &answer, false)?;
+        Ok((batch, Some(answer)))
+    }
+
+    /// Starts a session that is kept, whose place is taken.
+    fn begin(&mut self, runtime: &Arc<TenantRuntime>, entry: &Arc<SessionEntry>, ctx: &mut Context<Self>) {
+        let tenant = &runtime.tenant.id;
+        let first = match self.fleet.suspension(tenant).map(|suspension| suspension.code) {
+            None => Input::Start,
+            Some(code) => {
+                // The ask is made for it here, so that the fleet knows it among those to release.
+                let (session, tenant) = (entry.id.clone(), tenant.clone());
+                self.fleet(FleetInput::Ask { session, tenant, pass: Pass::Normal }, ctx);
+                Input::StartSuspended(code)
+            }
+        };
+        let now = self.clock.now();
+        let mut lifecycle = Lifecycle::new(Arc::clone(&runtime.recovery));
+        lifecycle.handle(first, now, 0.0);
+        entry.snapshot.store(Arc::new(Snapshot::of(&lifecycle, now)));
+        let configuration = Configuration::of(&entry.spec.load());
+        let noted = Remembered::new();
+        self.start(runtime, entry, Start { lifecycle, noted, configuration, client: None });
+    }
+
+    /// A session for whoever comes. Nobody was promised it: what is written of it is for the next process, which ends
+    /// it and makes its own.
+    pub(super) fn create_pooled(
         &mut self,
         runtime: &Arc<TenantRuntime>,
         spec: SessionSpec,
         ctx: &mut Context<Self>,
     ) -> Arc<SessionEntry> {
-        let tenant = &runtime.tenant.id;
-        let id = ids::session_id(SystemTime::now(), rand::random());
-        let first = match self.fleet.suspension(tenant).map(|suspension| suspension.code) {
-            None => Input::Start,
-            Some(code) => {
-                // The ask is made for it here, so that the fleet knows it among those to release.
-                let ask = FleetInput::Ask { session: id.clone(), tenant: tenant.clone(), pass: Pass::Normal };
-                self.fleet(ask, ctx);
-                Input::StartSuspended(code)
-            }
-        };
-        let configuration = Configuration::of(&spec);
-        self.start(runtime, Draft { id, origin: Origin::Api, spec, first, configuration, client: None })
+        let entry = self.draft(runtime, spec, true);
+        *self.live.entry(runtime.tenant.id.clone()).or_default() += 1;
+        self.journal.note(&entry, Remembered::new());
+        self.begin(runtime, &entry, ctx);
+        entry
     }
 
     /// A new session for a drop-in client.
@@ -127,56 +235,64 @@ impl Manager {
         seat: ClientSeat,
     ) -> Result<Arc<SessionEntry>, Farewell> {
         let tenant = &runtime.tenant.id;
+        let now = self.clock.now();
         let first = match self.fleet.suspension(tenant).map(|suspension| suspension.code) {
             None => Input::Start,
-            Some(_) if self.fleet.wants_volunteer(tenant, self.clock.now()) => Input::Volunteer,
+            Some(_) if self.fleet.wants_volunteer(tenant, now) => Input::Volunteer,
             Some(code) => return Err(Farewell::of_suspension(code)),
         };
-        Ok(self.start(
-            runtime,
-            Draft {
-                id: ids::session_id(SystemTime::now(), rand::random()),
-                origin: Origin::Ingress,
-                spec: SessionSpec::for_avatar(avatar_id),
-                first,
-                configuration: Configuration::Unknown,
-                client: Some(seat),
-            },
-        ))
-    }
-
-    fn start(&mut self, runtime: &Arc<TenantRuntime>, draft: Draft) -> Arc<SessionEntry> {
-        let Draft { id, origin, mut spec, first, configuration, client } = draft;
-        let tenant = &runtime.tenant.id;
-        let now = self.clock.now();
         let mut lifecycle = Lifecycle::new(Arc::clone(&runtime.recovery));
         lifecycle.handle(first, now, 0.0);
-        let snapshot = Snapshot::of(&lifecycle, now);
-        runtime.metrics.session_moved(None, Some(snapshot.state_name()));
-        let continuity = *spec.continuity.get_or_insert(self.ledger.continuity);
-        let bytes_per_second = spec.bytes_per_second();
-        let ledger = LedgerConfig { continuity, bytes_per_second, ..self.ledger };
-        let entry = Arc::new(SessionEntry {
+        let id = ids::session_id(SystemTime::now(), rand::random());
+        let spec = SessionSpec::for_avatar(avatar_id);
+        let draft = Draft { id, origin: Origin::Ingress, is_pooled: false, created_at: now, spec };
+        let entry = self.entry(runtime, draft, &lifecycle);
+        *self.live.entry(tenant.clone()).or_default() += 1;
+        // Nothing is promised: its client is told by its connection what becomes of it.
+        let noted = Remembered::new();
+        self.journal.note(&entry, noted.clone());
+        let configuration = Configuration::Unknown;
+        self.start(runtime, &entry, Start { lifecycle, noted, configuration, client: Some(seat) });
+        Ok(entry)
+    }
+
+    pub(super) fn entry(
+        &self,
+        runtime: &TenantRuntime,
+        draft: Draft,
+        lifecycle: &Lifecycle,
+    ) -> Arc<SessionEntry> {
+        let Draft { id, origin, is_pooled, created_at, mut spec } = draft;
+        spec.continuity.get_or_insert(self.ledger.continuity);
+        Arc::new(SessionEntry {
             id,
-            tenant: tenant.clone(),
+            tenant: runtime.tenant.id.clone(),
             origin: ArcSwap::from_pointee(origin),
-            created_at: now,
+            is_pooled,
+            created_at,
             spec: ArcSwap::from_pointee(spec),
             address: ArcSwapOption::empty(),
-            snapshot: ArcSwap::from_pointee(snapshot),
-        });
-        *self.live.entry(tenant.clone()).or_default() += 1;
-        self.registry.insert(Arc::clone(&entry));
+            snapshot: ArcSwap::from_pointee(Snapshot::of(lifecycle, self.clock.now())),
+        })
+    }
+
+    /// Lists a session and starts it on a thread. Its place is taken already.
+    pub(super) fn start(&mut self, runtime: &Arc<TenantRuntime>, entry: &Arc<SessionEntry>, start: Start) {
+        let Start { lifecycle, noted, configuration, client } = start;
+        let spec = entry.spec.load();
+        let continuity = spec.continuity.unwrap_or(self.ledger.continuity);
+        let ledger = LedgerConfig { continuity, bytes_per_second: spec.bytes_per_second(), ..self.ledger };
+        runtime.metrics.session_moved(None, Some(entry.snapshot.load().state_name()));
+        self.registry.insert(Arc::clone(entry));
         tracing::info!(
-            session = %entry.id, %tenant, avatar_id = entry.spec.load().avatar_id, origin = origin.as_str(),
-            "session created"
+            session = %entry.id, tenant = %entry.tenant, avatar_id = spec.avatar_id,
+            origin = entry.origin.load().as_str(), "session starts"
         );
 
         let shard = &self.shards[self.next_shard % self.shards.len()];
         self.next_shard = self.next_shard.wrapping_add(1);
-        let beginning = Beginning { lifecycle, ledger, configuration, client };
+        let beginning = Beginning { lifecycle, noted, ledger, configuration, client };
         // One message for each session that was admitted, so the limits bound them.
-        shard.do_send(StartSession { entry: Arc::clone(&entry), beginning, tenant: Arc::clone(runtime) });
-        entry
+        shard.do_send(StartSession { entry: Arc::clone(entry), beginning, tenant: Arc::clone(runtime) });
     }
 }

@@ -8,7 +8,8 @@ use futures_util::future::join_all;
 use super::{
     CreateRefused, IngressRefused, Registry, TenantRuntime, UpstreamView,
     actor::{AskUpstreams, Drain, Manager, SetBreaker, Unsuspend},
-    create::{Create, CreateIngress},
+    create::{Answered, Create, CreateIngress, Promise},
+    restore::{Restore, Restored},
 };
 use crate::{
     errors::ErrorCode,
@@ -16,12 +17,19 @@ use crate::{
         Policy, StateName, TenantId,
         lifecycle::{Hold, State},
     },
-    session::{ClientSeat, Clock, Operate, Operation, SessionActor, SessionEntry, SessionSpec, SessionView},
+    session::{
+        ClientSeat, Clock, Journal, Operate, Operation, SessionActor, SessionEntry, SessionSpec, SessionView,
+    },
+    store::{Range, StoreError},
 };
 
 /// How long an actor may take to answer. A turn takes microseconds; a second and more means that its thread
 /// is starved, and then an answer is better than a wait.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a session may take to be made: longer than the longest `store.commit_deadline_ms`, so that whoever asks
+/// hears of what was made.
+const CREATE_DEADLINE: Duration = Duration::from_secs(65);
 
 /// How often a session whose actor is being rebuilt is asked again.
 const REBUILD_PAUSE: Duration = Duration::from_millis(20);
@@ -37,6 +45,17 @@ pub enum Unreachable {
     Late,
 }
 
+/// A command was not carried out, or it was and may not survive the process.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Undone {
+    /// The actor did not answer.
+    #[error(transparent)]
+    Unreachable(#[from] Unreachable),
+    /// It is carried out and cannot be written yet; that is tried again.
+    #[error("the command is carried out, but could not be written: {0}")]
+    Unkept(#[from] StoreError),
+}
+
 /// Commands and readings, from every thread.
 #[derive(Clone)]
 pub struct ManagerHandle {
@@ -44,6 +63,7 @@ pub struct ManagerHandle {
     registry: Arc<Registry>,
     tenants: Arc<BTreeMap<TenantId, Arc<TenantRuntime>>>,
     clock: Clock,
+    journal: Journal,
 }
 
 impl ManagerHandle {
@@ -52,8 +72,9 @@ impl ManagerHandle {
         registry: Arc<Registry>,
         tenants: Arc<BTreeMap<TenantId, Arc<TenantRuntime>>>,
         clock: Clock,
+        journal: Journal,
     ) -> Self {
-        Self { manager, registry, tenants, clock }
+        Self { manager, registry, tenants, clock, journal }
     }
 
     /// The sessions.
@@ -78,7 +99,7 @@ impl ManagerHandle {
         entry.view(&self.clock, policy)
     }
 
-    /// Makes a session.
+    /// Makes a session, which is durable when this answers.
     ///
     /// # Errors
     ///
@@ -88,7 +109,67 @@ impl ManagerHandle {
         tenant: &TenantId,
         spec: SessionSpec,
     ) -> Result<Result<Arc<SessionEntry>, CreateRefused>, Unreachable> {
-        self.ask_manager(Create { tenant: tenant.clone(), spec }).await
+        Ok(self.create_answered(tenant, spec, None).await?.map(|answered| answered.entry))
+    }
+
+    /// As [`ManagerHandle::create`]; an answer that is promised is written with the session.
+    ///
+    /// # Errors
+    ///
+    /// The manager did not answer, or it refused. In the second case there is no session, and no answer.
+    pub async fn create_answered(
+        &self,
+        tenant: &TenantId,
+        spec: SessionSpec,
+        promise: Option<Promise>,
+    ) -> Result<Result<Answered, CreateRefused>, Unreachable> {
+        let create = Create { tenant: tenant.clone(), spec, promise };
+        self.ask_manager_within(CREATE_DEADLINE, create).await
+    }
+
+    /// Takes the sessions of an earlier process over. To be called once, before anything is served.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read, or the manager did not answer.
+    pub async fn restore(&self) -> Result<Restored, Undone> {
+        let records = self.journal.records();
+        let (mut sessions, mut unreadable, mut after) = (Vec::new(), 0, None);
+        loop {
+            let page = records.sessions(None, after, Range::MAX_LIMIT).await?;
+            for error in &page.unreadable {
+                tracing::error!(%error, "a session is kept, but cannot be read");
+            }
+            unreadable += page.unreadable.len();
+            sessions.extend(page.records.into_iter().map(|kept| kept.record));
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        let mut restored: Restored = self.ask_manager_within(CREATE_DEADLINE, Restore(sessions)).await?;
+        restored.unreadable += unreadable;
+        for (tenant, sessions) in &restored.without_tenant {
+            tracing::error!(
+                %tenant, sessions,
+                "sessions of a tenant that the configuration does not name are kept and not started"
+            );
+        }
+        Ok(restored)
+    }
+
+    /// Carries an operation out on a session; it is durable when this answers. Nothing is done where it was ended
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// The session did not answer in time, has ended, or could not be written.
+    pub async fn operate(&self, entry: &SessionEntry, operation: Operation) -> Result<(), Undone> {
+        let answer = self.ask(entry, || Operate(operation)).await;
+        // Also what somebody else has done before must be durable before it is told.
+        self.journal.settled(&entry.id).await?;
+        answer?;
+        Ok(())
     }
 
     /// Makes a session for a drop-in client, which is seated in it; or takes one of the tenant's pool for it.
@@ -115,24 +196,20 @@ impl ManagerHandle {
     ///
     /// # Errors
     ///
-    /// The manager or a session did not answer in time; the others have taken it.
-    pub async fn operate_tenant(
-        &self,
-        tenant: &TenantId,
-        operation: Operation,
-    ) -> Result<usize, Unreachable> {
+    /// The manager or a session did not answer in time, or could not be written; the others have taken it.
+    pub async fn operate_tenant(&self, tenant: &TenantId, operation: Operation) -> Result<usize, Undone> {
         if operation == Operation::Unpark {
             self.ask_manager(Unsuspend(tenant.clone())).await?;
         }
         let sessions = self.registry.of_tenant(tenant);
         let meant = sessions.iter().filter(|entry| is_meant(operation, entry));
-        let answers = join_all(meant.map(|entry| self.ask(entry, || Operate(operation)))).await;
+        let answers = join_all(meant.map(|entry| self.operate(entry, operation))).await;
         let mut took = 0;
         for answer in answers {
             match answer {
-                Ok(_) => took += 1,
-                Err(Unreachable::Ended) => {}
-                Err(late @ Unreachable::Late) => return Err(late),
+                Ok(()) => took += 1,
+                Err(Undone::Unreachable(Unreachable::Ended)) => {}
+                Err(undone) => return Err(undone),
             }
         }
         Ok(took)
@@ -213,7 +290,17 @@ impl ManagerHandle {
         Manager: Handler<M>,
         actix::Context<Manager>: ToEnvelope<Manager, M>,
     {
-        match tokio::time::timeout(ANSWER_DEADLINE, self.manager.send(message)).await {
+        self.ask_manager_within(ANSWER_DEADLINE, message).await
+    }
+
+    async fn ask_manager_within<M>(&self, deadline: Duration, message: M) -> Result<M::Result, Unreachable>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        Manager: Handler<M>,
+        actix::Context<Manager>: ToEnvelope<Manager, M>,
+    {
+        match tokio::time::timeout(deadline, self.manager.send(message)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(MailboxError::Closed)) => Err(Unreachable::Ended),
             Ok(Err(MailboxError::Timeout)) | Err(_) => Err(Unreachable::Late),

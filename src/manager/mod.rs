@@ -13,6 +13,7 @@ mod handle;
 mod ids;
 mod pool;
 mod registry;
+mod restore;
 mod shard;
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
@@ -21,15 +22,18 @@ use actix::{Actor, Arbiter, AsyncContext, Context};
 use serde::Serialize;
 
 use actor::{Manager, Mode};
-pub use handle::{ManagerHandle, Unreachable};
+pub use create::{Answered, Promise};
+pub use handle::{ManagerHandle, Undone, Unreachable};
 use pool::Pool;
 pub use registry::{Page, Registry};
+pub use restore::Restored;
 use shard::Shard;
 
 use crate::{
     outbox::LedgerConfig,
     recovery::{Fleet, FleetConfig, RecoveryConfig, TenantId},
-    session::{ClientBounds, Clock, Farewell, OutboxBudget},
+    session::{ClientBounds, Clock, Farewell, Journal, OutboxBudget},
+    store::{Records, StoreError},
     telemetry::{Metrics, TenantMetrics},
     tenants::Tenant,
     upstream::{self, UpstreamConfig},
@@ -37,6 +41,9 @@ use crate::{
 
 /// The name of the one upstream that this version knows.
 pub const UPSTREAM: &str = "primary";
+
+/// How long the end of the process waits for what is still to be written.
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// Bounds of the manager.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +84,8 @@ pub struct Setup {
     pub ledger: LedgerConfig,
     /// What the outboxes of all sessions may hold together.
     pub outbox: Arc<OutboxBudget>,
+    /// Where sessions are kept.
+    pub records: Records,
     /// Bounds of the manager.
     pub limits: Limits,
     /// Where everything is counted.
@@ -104,6 +113,9 @@ pub enum CreateRefused {
     /// The process is about to end.
     #[error("this process is draining and takes no new session")]
     Draining,
+    /// The session could not be kept.
+    #[error(transparent)]
+    Unkept(#[from] StoreError),
 }
 
 /// Why a drop-in client got no session.
@@ -143,6 +155,8 @@ pub struct Running {
     /// Ends when the manager's actor does, which is an error while the process runs.
     pub ended: tokio::task::JoinHandle<()>,
     arbiters: Vec<Arbiter>,
+    journal: Journal,
+    writing: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
@@ -157,6 +171,10 @@ impl Running {
                 tracing::error!("a thread of sessions ended by a panic");
             }
         }
+        if tokio::time::timeout(FLUSH, self.journal.flush()).await.is_err() {
+            tracing::error!("what became of some sessions could not be written before the end");
+        }
+        self.writing.abort();
         in_time
     }
 }
@@ -167,11 +185,13 @@ impl Running {
 ///
 /// The client of the service cannot be set up.
 pub fn start(setup: Setup) -> io::Result<Running> {
-    let Setup { upstream, fleet, tenants, ledger, outbox, limits, metrics } = setup;
+    let Setup { upstream, fleet, tenants, ledger, outbox, records, limits, metrics } = setup;
     upstream::install_crypto();
     let clock = Clock::start();
     let registry = Arc::new(Registry::default());
     let tenants = Arc::new(tenants);
+    let journal = Journal::new(records);
+    let writing = actix_rt::spawn(journal.clone().run());
     let context = Context::<Manager>::new();
     let address = context.address();
 
@@ -182,12 +202,14 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         let (upstream, metrics) = (Arc::clone(&upstream), Arc::clone(&metrics));
         let fleet = address.clone().recipient();
         let shared_outbox = Arc::clone(&outbox);
+        let journal = journal.clone();
         let bounds = ClientBounds { linger: limits.linger, configure_within: limits.configure_within };
         shards.push(Shard::start_in_arbiter(&arbiter.handle(), move |_ctx| Shard {
             client: upstream::Client::new(upstream),
             clock,
             metrics,
             fleet,
+            journal,
             outbox: shared_outbox,
             bounds,
         }));
@@ -207,6 +229,7 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         limits,
         ledger,
         outbox,
+        journal: journal.clone(),
         upstream_metrics: metrics.upstream(UPSTREAM),
         metrics,
         timer: None,
@@ -214,6 +237,6 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         mode: Mode::Open,
     };
     let ended = actix_rt::spawn(context.into_future(manager));
-    let handle = ManagerHandle::new(address, registry, tenants, clock);
-    Ok(Running { handle, ended, arbiters })
+    let handle = ManagerHandle::new(address, registry, tenants, clock, journal.clone());
+    Ok(Running { handle, ended, arbiters, journal, writing })
 }

@@ -85,7 +85,7 @@ impl Manager {
             && self.fleet.suspension(tenant).is_none()
             && self.admit(tenant).is_ok()
         {
-            let entry = self.create(runtime, spec(pool), ctx);
+            let entry = self.create_pooled(runtime, spec(pool), ctx);
             self.pool.of(tenant, &pool.avatar_id).insert(entry.id.clone());
         }
     }

@@ -7,8 +7,8 @@ use actix::{Actor, Context, Handler, Message, Recipient};
 use super::TenantRuntime;
 use crate::{
     session::{
-        self, Beginning, ClientBounds, Clock, FleetNotice, OutboxBudget, OutboxShare, SessionContext,
-        SessionEntry,
+        self, Beginning, ClientBounds, Clock, FleetNotice, Journal, OutboxBudget, OutboxShare,
+        SessionContext, SessionEntry,
     },
     telemetry::Metrics,
     upstream,
@@ -20,6 +20,7 @@ pub(super) struct Shard {
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     pub(super) fleet: Recipient<FleetNotice>,
+    pub(super) journal: Journal,
     pub(super) outbox: Arc<OutboxBudget>,
     pub(super) bounds: ClientBounds,
 }
@@ -53,6 +54,7 @@ impl Handler<StartSession> for Shard {
             metrics: Arc::clone(&self.metrics),
             tenant_metrics: Arc::clone(&tenant.metrics),
             fleet: self.fleet.clone(),
+            journal: self.journal.clone(),
             outbox,
             bounds: self.bounds,
         };

@@ -73,6 +73,16 @@ impl Budget {
         left
     }
 
+    /// A budget of which restarts were used at these moments, the oldest first.
+    pub fn from_used(used: impl IntoIterator<Item = Moment>) -> Self {
+        Self { used: used.into_iter().collect() }
+    }
+
+    /// When restarts were used, the oldest first, as far as they are remembered.
+    pub fn used(&self) -> impl Iterator<Item = Moment> {
+        self.used.iter().copied()
+    }
+
     /// Forgets all that was used: a person has acted.
     pub fn reset(&mut self) {
         self.used.clear();

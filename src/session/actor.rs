@@ -197,9 +197,13 @@ impl SessionActor {
         );
     }
 
-    /// Publishes the snapshot, and moves the session from state to state in the gauges.
+    /// Notes what must survive the process, publishes the snapshot, and moves the session from state to state in the gauges.
     fn publish(&self) {
         let now = self.context.clock.now();
+        let news = self.session.borrow_mut().news();
+        if let Some(remembered) = news {
+            self.context.journal.note(&self.context.entry, remembered);
+        }
         let snapshot = Snapshot::of(&self.session.borrow().lifecycle, now);
         let name = snapshot.state_name();
         let before = self.context.entry.snapshot.swap(Arc::new(snapshot)).state_name();

@@ -107,6 +107,8 @@ impl SessionActor {
                     session.wake_link();
                 }
                 entry.spec.store(spec.into());
+                let remembered = self.session.borrow().lifecycle.remembered();
+                self.context.journal.note(entry, remembered);
                 if comparison == Comparison::Different {
                     self.handle_input(Input::Respec, ctx);
                 }

@@ -17,7 +17,9 @@ mod configuration;
 mod connection;
 mod crash;
 mod intake;
+mod journal;
 mod messages;
+mod record;
 mod report;
 mod seat;
 mod spec;
@@ -41,10 +43,12 @@ pub use client_messages::{
 };
 pub use clock::Clock;
 pub(crate) use configuration::Configuration;
+pub use journal::Journal;
 pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
     Interrupt, Operate, Operation, Pause, Resume, SendAudio, ShedCopies, Watch,
 };
+pub(crate) use record::{moment, record, remembered, spec as spec_of_record};
 pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::{Beginning, start};
 pub use view::{ErrorView, Origin, SessionEntry, SessionView, Snapshot};
@@ -71,6 +75,7 @@ pub(crate) struct SessionContext {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) tenant_metrics: Arc<TenantMetrics>,
     pub(crate) fleet: Recipient<FleetNotice>,
+    pub(crate) journal: Journal,
     pub(crate) outbox: OutboxShare,
     pub(crate) bounds: ClientBounds,
 }

@@ -16,7 +16,10 @@ use super::{
 };
 use crate::{
     outbox::{Control, FrameFate, Ledger, Outgoing, Record},
-    recovery::{Attendance, Generation, Lifecycle, Moment, lifecycle::State},
+    recovery::{
+        Attendance, Generation, Lifecycle, Moment,
+        lifecycle::{Remembered, State},
+    },
     wire::{self, Data, Rewrite, proto},
 };
 
@@ -48,6 +51,8 @@ struct Watcher {
 /// A session: its machines, and what hangs on them.
 pub(super) struct Session {
     pub(super) lifecycle: Lifecycle,
+    /// What is written of it, or noted to be.
+    pub(super) noted: Remembered,
     pub(super) ledger: Ledger,
     pub(super) link: Option<Link>,
     pub(super) configuration: Configuration,
@@ -63,12 +68,14 @@ pub(super) struct Session {
 impl Session {
     pub(super) const fn new(
         lifecycle: Lifecycle,
+        noted: Remembered,
         ledger: Ledger,
         configuration: Configuration,
         attendance: Attendance,
     ) -> Self {
         Self {
             lifecycle,
+            noted,
             ledger,
             link: None,
             configuration,
@@ -93,6 +100,16 @@ impl Session {
     /// Whether its owner has ended it.
     pub(super) const fn is_stopped(&self) -> bool {
         matches!(self.lifecycle.state(), State::Stopped { .. })
+    }
+
+    /// What is to be written now. Nothing, where the process ends and the session with it: it goes on in the next.
+    pub(super) fn news(&mut self) -> Option<Remembered> {
+        let remembered = self.lifecycle.remembered();
+        if matches!(self.farewell, Farewell::Draining) || !self.noted.is_outdated_by(&remembered) {
+            return None;
+        }
+        self.noted = remembered.clone();
+        Some(remembered)
     }
 
     /// Registers whoever wants to be told of a request; a later one replaces an earlier one.

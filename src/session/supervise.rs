@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     outbox::{Ledger, LedgerConfig},
-    recovery::{Attendance, Lifecycle, lifecycle::Input},
+    recovery::{
+        Attendance, Lifecycle,
+        lifecycle::{Input, Remembered},
+    },
 };
 
 /// The wait before a crashed actor is built anew: it starts small, so that a single crash is hardly noticed,
@@ -30,6 +33,8 @@ const ABORT_DEADLINE: Duration = Duration::from_secs(1);
 pub(crate) struct Beginning {
     /// With the effects that are still to be carried out.
     pub(crate) lifecycle: Lifecycle,
+    /// What is written of it, or noted to be.
+    pub(crate) noted: Remembered,
     pub(crate) ledger: LedgerConfig,
     pub(crate) configuration: Configuration,
     /// The client that it is made for.
@@ -38,9 +43,9 @@ pub(crate) struct Beginning {
 
 /// Starts the session on this thread.
 pub(crate) fn start(context: Rc<SessionContext>, beginning: Beginning) {
-    let Beginning { lifecycle, ledger, configuration, client } = beginning;
+    let Beginning { lifecycle, noted, ledger, configuration, client } = beginning;
     let attendance = if client.is_some() { Attendance::Attended } else { Attendance::Owned };
-    let mut session = Session::new(lifecycle, Ledger::new(ledger), configuration, attendance);
+    let mut session = Session::new(lifecycle, noted, Ledger::new(ledger), configuration, attendance);
     session.client = client.map(|seat| Seated::new(seat, context.metrics.client()));
     actix_rt::spawn(supervise(context, Rc::new(RefCell::new(session))));
 }

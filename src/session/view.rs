@@ -43,6 +43,8 @@ pub struct SessionEntry {
     pub tenant: TenantId,
     /// Whose life it shares; a session of the pool becomes its client's.
     pub origin: ArcSwap<Origin>,
+    /// Whether it was made for whoever comes, and not for somebody.
+    pub is_pooled: bool,
     /// When it was made.
     pub created_at: Moment,
     /// What it is made from; replaced when a client configures it.

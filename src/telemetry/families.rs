@@ -49,6 +49,8 @@ families! {
     CLIENTS = "clients", "Clients that sit in a session now.";
     BREAKER_STATE = "breaker_state", "State of the upstream's breaker: 0 closed, 1 half-open, 2 open.";
     GATE_WAITING = "gate_waiting", "Attempts that wait at the upstream's storm gate.";
+    STORE_COMMIT_SECONDS = "store_commit_seconds",
+        "Seconds of commits of the store, from the begin of the transaction to the end of the sync; one commit may take many writes.";
     INVARIANT_BREACHES = "invariant_breaches_total",
         "Breaches of Greenroom's invariants that it noticed itself: each is a bug to report.";
     BUILD_INFO = "build_info", "Always 1; the labels tell the version and the commit that is running.";
@@ -65,12 +67,17 @@ const RECOVERY_BUCKETS: [f64; 11] = [0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 /// The first frame: what a listener feels as a pause, finest between 0.1 and 1 s.
 const FIRST_FRAME_BUCKETS: [f64; 11] = [0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0];
 
+/// Commits: a sync takes under a millisecond to some ten, a disk that is struggling a second; beyond, the deadline of
+/// whoever waits passes.
+const COMMIT_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
 /// Every histogram: one without buckets would be rendered as a summary, which cannot be added up over nodes.
-const HISTOGRAMS: [(Family, &[f64]); 4] = [
+const HISTOGRAMS: [(Family, &[f64]); 5] = [
     (RECOVERY_SECONDS, &RECOVERY_BUCKETS),
     (TOKEN_SECONDS, &STEP_BUCKETS),
     (HANDSHAKE_SECONDS, &STEP_BUCKETS),
     (FIRST_FRAME_SECONDS, &FIRST_FRAME_BUCKETS),
+    (STORE_COMMIT_SECONDS, &COMMIT_BUCKETS),
 ];
 
 const METADATA: Metadata<'static> = Metadata::new("greenroom", Level::INFO, Some(module_path!()));

@@ -17,7 +17,7 @@ use super::{
     families::{
         BREAKER_STATE, BUILD_INFO, BYTES, CLIENTS, FIRST_FRAME_SECONDS, FRAMES, Family, GATE_WAITING,
         HANDSHAKE_SECONDS, INVARIANT_BREACHES, OUTBOX_BYTES, RECOVERY_SECONDS, RESTARTS, Registry,
-        SESSION_ERRORS, TOKEN_SECONDS,
+        SESSION_ERRORS, STORE_COMMIT_SECONDS, TOKEN_SECONDS,
     },
     tenant::TenantMetrics,
 };
@@ -51,6 +51,7 @@ pub struct Metrics {
     first_frame_seconds: Histogram,
     token_ok_seconds: Histogram,
     handshake_ok_seconds: Histogram,
+    store_commit_seconds: Histogram,
 }
 
 impl fmt::Debug for Metrics {
@@ -89,6 +90,7 @@ impl Metrics {
             first_frame_seconds: registry.histogram(&FIRST_FRAME_SECONDS, &[]),
             token_ok_seconds: registry.histogram(&TOKEN_SECONDS, &[("outcome", "ok")]),
             handshake_ok_seconds: registry.histogram(&HANDSHAKE_SECONDS, &[("outcome", "ok")]),
+            store_commit_seconds: registry.histogram(&STORE_COMMIT_SECONDS, &[]),
             error_counts: ErrorCode::ALL.map(|_| AtomicU64::new(0)),
             tenants: Mutex::default(),
             max_tenant_labels,
@@ -163,6 +165,11 @@ impl Metrics {
     /// A request's first frame came, `took` after its first audio was accepted.
     pub fn first_frame(&self, took: Duration) {
         self.first_frame_seconds.record(took);
+    }
+
+    /// The store has tried a commit.
+    pub fn store_commit(&self, took: Duration) {
+        self.store_commit_seconds.record(took);
     }
 
     /// The counters of messages in one direction.

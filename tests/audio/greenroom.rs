@@ -48,14 +48,14 @@ impl Greenroom {
             start(SimulatorConfig { pace: Pace::Fast, ..SimulatorConfig::default() }).await.unwrap();
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nshutdown_s = 4\n[admin]\nlisten = \"127.0.0.1:0\"\n\
-             [upstream]\nconsole_url = \"{}\"\ningress_url = \"{}\"\n\
+             [store]\nurl = \"memory:\"\n[upstream]\nconsole_url = \"{}\"\ningress_url = \"{}\"\n\
              [[tenants]]\nid = \"acme\"\napp_id = \"app\"\nupstream_api_key = \"key-of-the-service\"\n\
              keys = [\"key-of-acme\"]\n",
             simulator.console_url(),
             simulator.ingress_url(),
         );
         let config = config::parse(&text, "test", &BTreeMap::new()).unwrap();
-        Self { process: Process::start(&config).unwrap(), simulator }
+        Self { process: Process::start(&config).await.unwrap(), simulator }
     }
 
     pub(crate) async fn stop(self) {

@@ -196,3 +196,18 @@ fn a_file_that_is_absent_or_no_toml_exits_with_78() {
     assert_eq!(status.code(), Some(78), "{written}");
     assert!(written.contains("greenroom.toml:2:") && !written.contains(ACME_KEY), "{written}");
 }
+
+#[test]
+fn a_store_that_cannot_be_used_is_named_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("greenroom.redb");
+    std::fs::write(&path, "no store").unwrap();
+    let store = format!("url = \"redb:{}\"\n", path.display());
+    let settings = Settings { store, ..Settings::default() };
+    let (status, written) = refused_start(&settings.toml("http://127.0.0.1:1", "ws://127.0.0.1:1"));
+    assert_eq!(status.code(), Some(74), "{written}");
+    assert_eq!(written.lines().count(), 1, "{written}");
+    let names = ["greenroom: store.url:", path.to_str().unwrap(), "is not a store of Greenroom"];
+    assert!(names.iter().all(|name| written.contains(name)), "{written}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "no store");
+}

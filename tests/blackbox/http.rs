@@ -84,6 +84,7 @@ pub(crate) struct Client {
     agent: Agent,
     address: SocketAddr,
     key: Option<String>,
+    idempotency_key: Option<String>,
     /// Every answer that came to this caller or to one made from it.
     heard: Arc<Mutex<String>>,
 }
@@ -95,11 +96,15 @@ impl Client {
             .proxy(None)
             .timeout_global(Some(DEADLINE))
             .build();
-        Self { agent: config.into(), address, key: None, heard: Arc::default() }
+        Self { agent: config.into(), address, key: None, idempotency_key: None, heard: Arc::default() }
     }
 
     pub(crate) fn with_key(&self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self.clone() }
+    }
+
+    pub(crate) fn with_idempotency_key(&self, key: &str) -> Self {
+        Self { idempotency_key: Some(key.to_owned()), ..self.clone() }
     }
 
     pub(crate) fn without_key(&self) -> Self {
@@ -128,6 +133,9 @@ impl Client {
         let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         if let Some(key) = &self.key {
             request = request.header("Authorization", format!("Bearer {key}"));
+        }
+        if let Some(key) = &self.idempotency_key {
+            request = request.header("Idempotency-Key", key);
         }
         let response = match body {
             Some(body) => self.agent.run(request.body(body)?),

@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) admin: String,
     /// Lines of `[upstream]` but for the addresses.
     pub(crate) upstream: String,
+    /// Lines of `[store]`.
+    pub(crate) store: String,
     /// Further tables.
     pub(crate) tables: String,
     /// The tables of the tenants.
@@ -37,6 +39,7 @@ impl Default for Settings {
             server: "listen = \"127.0.0.1:0\"\nmax_body_bytes = 65536\nshutdown_s = 5\n".to_owned(),
             admin: format!("listen = \"127.0.0.1:0\"\nkey = \"{ADMIN_KEY}\"\n"),
             upstream: String::new(),
+            store: "url = \"memory:\"\n".to_owned(),
             tables: "[recovery]\nbackoff = { initial_ms = 20, max_ms = 100 }\n".to_owned(),
             tenants: TENANTS.map(|(id, key)| tenant(id, key, &format!("upstream-key-of-{id}"))).concat(),
             telemetry: "log_level = \"info\"\n".to_owned(),
@@ -53,10 +56,10 @@ pub(crate) fn tenant(id: &str, key: &str, upstream_api_key: &str) -> String {
 
 impl Settings {
     pub(crate) fn toml(&self, console_url: &str, ingress_url: &str) -> String {
-        let Self { server, admin, upstream, tables, tenants, telemetry } = self;
+        let Self { server, admin, upstream, store, tables, tenants, telemetry } = self;
         format!(
             "[server]\n{server}[admin]\n{admin}[upstream]\nconsole_url = \"{console_url}\"\n\
-             ingress_url = \"{ingress_url}\"\n{upstream}[telemetry]\n{telemetry}{tables}{tenants}"
+             ingress_url = \"{ingress_url}\"\n{upstream}[store]\n{store}[telemetry]\n{telemetry}{tables}{tenants}"
         )
     }
 }

@@ -10,9 +10,11 @@
 mod client;
 mod codes;
 mod continuity;
+mod durable;
 mod failures;
 mod gauges;
 mod hundred;
+mod idempotency;
 mod ingress;
 mod lingering;
 mod operator;

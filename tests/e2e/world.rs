@@ -10,7 +10,7 @@ use actix_http::Method;
 use bytes::Bytes;
 use greenroom::{
     cli::process::Process,
-    config,
+    config::{self, Config},
     session::SessionEntry,
     simulator::{Effect, Filter, Pace, Simulator, SimulatorConfig, parse_faults, start},
     upstream,
@@ -37,10 +37,11 @@ enum Turn {
 
 /// Settings of every test, unless it has its own: waits that a test can wait for, and no probe that would end a
 /// park while a test looks at it.
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 10] = [
     ("server.listen", "\"127.0.0.1:0\""),
     ("admin.listen", "\"127.0.0.1:0\""),
     ("server.shutdown_s", "5"),
+    ("store.url", "\"memory:\""),
     ("recovery.park_probe_s", "0"),
     ("recovery.backoff.initial_ms", "20"),
     ("recovery.backoff.max_ms", "100"),
@@ -116,6 +117,7 @@ pub(crate) struct World {
     pub(crate) simulator: Simulator,
     pub(crate) process: Process,
     client: awc::Client,
+    config: Config,
     _turn: Turn,
 }
 
@@ -145,9 +147,17 @@ impl World {
         let simulator = start(SimulatorConfig { pace, ..SimulatorConfig::default() }).await.unwrap();
         let text = configuration(&simulator, extra);
         let config = config::parse(&text, "e2e", &environment(extra)).unwrap();
-        let process = Process::start(&config).unwrap();
+        let process = Process::start(&config).await.unwrap();
         let client = awc::Client::builder().timeout(DEADLINE + DEADLINE).finish();
-        Self { simulator, process, client, _turn: turn }
+        Self { simulator, process, client, config, _turn: turn }
+    }
+
+    /// Ends the process in order, and starts another one with the same configuration.
+    pub(crate) async fn restarted(self) -> Self {
+        let Self { simulator, process, client, config, _turn } = self;
+        assert!(process.stop().await, "not every session ended in time");
+        let process = Process::start(&config).await.unwrap();
+        Self { simulator, process, client, config, _turn }
     }
 
     // The API.
@@ -280,7 +290,7 @@ impl World {
     /// Ends it all, and checks what must hold after every test: sessions end in time, no connection is left, no
     /// session ever had two, the protocol was kept, and the gauges have come down.
     pub(crate) async fn end(self) {
-        let Self { simulator, process, client: _, _turn } = self;
+        let Self { simulator, process, client: _, config: _, _turn } = self;
         let metrics = Arc::clone(process.metrics());
         assert!(process.stop().await, "not every session ended in time");
         until("no live connection", async || match simulator.stats().connections.live {

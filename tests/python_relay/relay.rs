@@ -39,7 +39,7 @@ impl Greenroom {
         let thread = std::thread::spawn(move || {
             upstream::install_crypto();
             actix_rt::System::new().block_on(async move {
-                let process = Process::start(&config).unwrap();
+                let process = Process::start(&config).await.unwrap();
                 tell.send(process.data_address()).unwrap();
                 let _dropped = stopped.await;
                 process.stop().await

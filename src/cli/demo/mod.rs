@@ -118,7 +118,7 @@ fn tell_panics_shortly(over_table: bool) {
 async fn demo(args: &Args) -> io::Result<bool> {
     let simulator = Arc::new(simulator::spawn_thread(SimulatorConfig::default())?);
     let config = configuration(args, &simulator)?;
-    let mut process = Process::start(&config)?;
+    let mut process = Process::start(&config).await.map_err(io::Error::other)?;
     let sessions = create_sessions(&process, args.sessions).await?;
 
     let tally = Arc::new(Tally::default());
@@ -209,7 +209,7 @@ fn free_address(usual: u16) -> SocketAddr {
 fn configuration(args: &Args, simulator: &Simulator) -> io::Result<Config> {
     let mut text = format!(
         "[server]\nlisten = \"{}\"\nshutdown_s = 4\n[admin]\nlisten = \"{}\"\nkey = \"{ADMIN_KEY}\"\n\
-         [upstream]\nconsole_url = \"{}\"\ningress_url = \"{}\"\n\
+         [store]\nurl = \"memory:\"\n[upstream]\nconsole_url = \"{}\"\ningress_url = \"{}\"\n\
          [recovery]\npark_probe_s = 0\n[recovery.budget]\nrestarts = 50\n",
         free_address(8080),
         free_address(8081),

@@ -15,7 +15,7 @@ use super::stage::{Event, Key, Keys, Stage};
 use crate::{
     manager::ManagerHandle,
     recovery::{StateName, TenantId},
-    session::{InjectPanic, Operate, Operation, SessionEntry},
+    session::{InjectPanic, Operation, SessionEntry},
     simulator::{Close, Effect, Fault, Filter, Nonsense, Point, Simulator},
 };
 
@@ -220,7 +220,7 @@ impl Cast {
     async fn park(&self) {
         let Some(victim) = self.victim() else { return };
         self.told(victim, "parked by you, until you press u");
-        if let Err(error) = self.manager.ask(victim, || Operate(Operation::Park)).await {
+        if let Err(error) = self.manager.operate(victim, Operation::Park).await {
             self.stage.tell(Event::Trouble(format!("{}: {error}", victim.spec.load().avatar_id)));
         }
     }
@@ -247,7 +247,7 @@ async fn mend(cast: Rc<Cast>, entry: Arc<SessionEntry>) {
         }
         StateName::Failed => {
             stage.tell(Event::Mended(format!("{}: mended and restarted", entry.spec.load().avatar_id)));
-            manager.ask(&entry, || Operate(Operation::Restart)).await.map(|_snapshot| ())
+            manager.operate(&entry, Operation::Restart).await
         }
         StateName::Starting
         | StateName::Running

@@ -59,15 +59,16 @@ impl Refusal {
             CreateRefused::UnknownTenant => 400,
             // The tenant's own bound on sessions, in the words for the service's.
             CreateRefused::TenantFull { .. } => 429,
-            CreateRefused::Full { .. } | CreateRefused::Draining => 503,
+            CreateRefused::Full { .. } | CreateRefused::Draining | CreateRefused::Unkept(_) => 503,
         };
         match refused {
             CreateRefused::TenantFull { max } => {
                 Self::new(status, &format!("concurrency limit reached: the tenant has {max} sessions"))
             }
-            CreateRefused::UnknownTenant | CreateRefused::Full { .. } | CreateRefused::Draining => {
-                Self::new(status, &refused.to_string())
-            }
+            CreateRefused::UnknownTenant
+            | CreateRefused::Full { .. }
+            | CreateRefused::Draining
+            | CreateRefused::Unkept(_) => Self::new(status, &refused.to_string()),
         }
     }
 

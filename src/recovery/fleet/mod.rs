@@ -184,6 +184,15 @@ impl ParkCause {
             Hold::Operator => Self::Operator,
         }
     }
+
+    /// As [`ParkCause::of`], for a session that another process had: the suspension that it is held by ended with
+    /// that process's fleet, and the session that began it may be gone.
+    pub const fn of_restored(hold: &Hold) -> Self {
+        match hold {
+            Hold::Suspension(code) => Self::Billing(*code),
+            Hold::Error(_) | Hold::KeyRefused | Hold::Operator => Self::of(hold),
+        }
+    }
 }
 
 impl AttemptOutcome {

@@ -18,12 +18,15 @@
 
 mod machine;
 mod reaction;
+mod remembered;
 #[cfg(test)]
 mod tests;
 
 use std::{sync::Arc, time::Duration};
 
 pub use machine::Lifecycle;
+use reaction::GHOST;
+pub use remembered::{Remembered, Standing};
 
 use super::{Backoff, BudgetConfig, Moment, Policy};
 use crate::errors::{ErrorCode, SessionError};

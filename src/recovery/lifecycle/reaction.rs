@@ -13,7 +13,7 @@ const STRIKES: u32 = 3;
 
 /// How long the service may go on counting a connection that ended without a close handshake: it has to
 /// notice the loss first, and keep-alives of 30 to 60 s are usual.
-const GHOST: Duration = Duration::from_secs(90);
+pub(super) const GHOST: Duration = Duration::from_secs(90);
 
 /// The longest `Retry-After` that a session believes: a mistaken one of days must not keep it away for days.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);

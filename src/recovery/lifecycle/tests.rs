@@ -5,6 +5,7 @@ mod codes;
 mod commands;
 mod generations;
 mod random;
+mod remembered;
 
 use std::{sync::Arc, time::Duration};
 

@@ -326,3 +326,17 @@ fn a_tenant_that_is_gone_is_not_suspended_and_calls_nobody() {
     world.input(FleetInput::TenantGone { tenant: "a".into() });
     assert!(world.fleet.is_empty(), "{:?}", world.fleet);
 }
+
+#[test]
+fn a_session_of_an_earlier_process_brings_the_suspension_back() {
+    use crate::recovery::lifecycle::Hold;
+    for hold in [Hold::Error(CREDITS), Hold::Suspension(CREDITS)] {
+        let mut world = World::with_defaults();
+        assert_eq!(world.park("a/1", ParkCause::of_restored(&hold)), [tenant_suspended("a")], "{hold:?}");
+        assert_eq!(world.ask("a/2"), [suspended("a/2")], "{hold:?}");
+    }
+    for hold in [Hold::Operator, Hold::Error(ErrorCode::ConcurrencyLimit)] {
+        let mut world = World::with_defaults();
+        assert_eq!(world.park("a/1", ParkCause::of_restored(&hold)), [], "{hold:?}");
+    }
+}

@@ -1,0 +1,235 @@
+//! What sessions have to write, written behind their backs.
+//!
+//! A session notes what a later process must know and goes on; whoever promised something waits for it with
+//! [`Journal::settled`]. Of one session only the latest waits, and one batch is under way at a time: a storm in which
+//! every session changes writes as much as the disk takes, and the rest is overtaken by what comes after.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::{SessionEntry, record::record};
+use crate::{
+    recovery::{SessionId, lifecycle::Remembered},
+    store::{self, Batch, Records, StoreError, records::Ticket},
+};
+
+/// The most sessions that one batch writes: half of what a batch may have, since a removal has more than one change.
+const GROUP: usize = Batch::MAX_CHANGES / 4;
+/// Bytes at which a batch is full: a session has a few thousand, and one more of the largest fits.
+const FULL: usize = Batch::MAX_BYTES / 2;
+/// How long after a failure what it left is tried again: the store itself looks after its disk once a second.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// How long a promise is waited for: longer than the store's own deadline, whatever that is.
+const PROMISE: Duration = Duration::from_secs(65);
+
+/// What waits to be written of a session.
+enum Change {
+    Write(Arc<SessionEntry>, Remembered),
+    /// It is removed, with what was promised to repeat the answer that it was made by.
+    Remove(Option<Ticket>),
+}
+
+type Promise = oneshot::Sender<Result<(), StoreError>>;
+
+#[derive(Default)]
+struct Waiting {
+    changes: BTreeMap<SessionId, Change>,
+    /// Those of the batch that is under way.
+    writing: BTreeSet<SessionId>,
+    promises: BTreeMap<SessionId, Vec<Promise>>,
+}
+
+struct Inner {
+    records: Records,
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+}
+
+/// The one writer of sessions that exist.
+#[derive(Clone)]
+pub struct Journal(Arc<Inner>);
+
+impl Journal {
+    /// A journal into `records`; it writes while [`Journal::run`] runs.
+    pub fn new(records: Records) -> Self {
+        Self(Arc::new(Inner { records, waiting: Mutex::default(), wake: Notify::new() }))
+    }
+
+    /// Where it writes.
+    pub fn records(&self) -> &Records {
+        &self.0.records
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing here panics half-way through a change, so a poisoned lock holds a whole value.
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what a later process must know of a session.
+    pub(crate) fn note(&self, entry: &Arc<SessionEntry>, remembered: Remembered) {
+        let change = Change::Write(Arc::clone(entry), remembered);
+        self.waiting().changes.insert(entry.id.clone(), change);
+        self.0.wake.notify_one();
+    }
+
+    /// Removes a session that nobody needs to know any more; with `ticket`, of one whose creation may have been
+    /// written though it was refused.
+    pub(crate) fn remove(&self, id: &SessionId, ticket: Option<Ticket>) {
+        self.waiting().changes.insert(id.clone(), Change::Remove(ticket));
+        self.0.wake.notify_one();
+    }
+
+    /// Returns when everything that was noted of the session is durable.
+    ///
+    /// # Errors
+    ///
+    /// It could not be written; it is tried again all the same.
+    pub async fn settled(&self, id: &SessionId) -> Result<(), StoreError> {
+        let written = {
+            let mut waiting = self.waiting();
+            if !waiting.changes.contains_key(id) && !waiting.writing.contains(id) {
+                return Ok(());
+            }
+            let (promise, written) = oneshot::channel();
+            waiting.promises.entry(id.clone()).or_default().push(promise);
+            written
+        };
+        match tokio::time::timeout(PROMISE, written).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(StoreError::Closed),
+            Err(_) => Err(StoreError::NoAnswer { after: PROMISE }),
+        }
+    }
+
+    /// Returns when everything that was noted is durable or could not be written, and gives how many sessions'
+    /// notes could not.
+    pub async fn flush(&self) -> usize {
+        let ids: BTreeSet<SessionId> = {
+            let waiting = self.waiting();
+            waiting.changes.keys().chain(&waiting.writing).cloned().collect()
+        };
+        let mut unwritten = 0;
+        for id in ids {
+            unwritten += usize::from(self.settled(&id).await.is_err());
+        }
+        unwritten
+    }
+
+    /// Writes what is noted, for ever.
+    pub async fn run(self) {
+        loop {
+            let changes = self.take();
+            if changes.is_empty() {
+                self.0.wake.notified().await;
+                continue;
+            }
+            if let Err(error) = self.write(changes).await {
+                tracing::warn!(%error, "sessions could not be written, it is tried again");
+                tokio::time::sleep(TRY_AGAIN).await;
+            }
+        }
+    }
+
+    fn take(&self) -> BTreeMap<SessionId, Change> {
+        let mut waiting = self.waiting();
+        let mut taken = BTreeMap::new();
+        while taken.len() < GROUP
+            && let Some((id, change)) = waiting.changes.pop_first()
+        {
+            taken.insert(id, change);
+        }
+        waiting.writing = taken.keys().cloned().collect();
+        taken
+    }
+
+    /// Writes one batch. What does not fit, and all of it where it fails, waits again.
+    async fn write(&self, changes: BTreeMap<SessionId, Change>) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        let (mut written, mut later) = (BTreeMap::new(), BTreeMap::new());
+        let mut refused = BTreeMap::new();
+        for (id, change) in changes {
+            if batch.bytes() > FULL {
+                later.insert(id, change);
+                continue;
+            }
+            match self.stage(&id, &change) {
+                Ok(staged) => {
+                    batch =
+                        staged.into_changes().into_iter().fold(batch, |batch, (key, change)| match change {
+                            store::Change::Put(value) => batch.put(key, value),
+                            store::Change::Delete => batch.delete(key),
+                        });
+                    written.insert(id, change);
+                }
+                Err(error) if error.is_transient() => {
+                    later.insert(id, change);
+                }
+                Err(error) => {
+                    tracing::error!(session = %id, %error, "what became of a session cannot be kept");
+                    refused.insert(id, error);
+                }
+            }
+        }
+        let result = if batch.is_empty() { Ok(()) } else { self.0.records.commit(batch).await.map(drop) };
+        self.note_written(written, later, refused, &result);
+        result
+    }
+
+    fn stage(&self, id: &SessionId, change: &Change) -> Result<Batch, StoreError> {
+        let records = &self.0.records;
+        match change {
+            Change::Write(entry, remembered) => {
+                records.stage_session_over(Batch::new(), &record(entry, remembered))
+            }
+            Change::Remove(ticket) => {
+                let batch = records.stage_session_drop(Batch::new(), id);
+                Ok(ticket.iter().fold(batch, |batch, ticket| records.stage_withdrawal(batch, ticket)))
+            }
+        }
+    }
+
+    fn note_written(
+        &self,
+        written: BTreeMap<SessionId, Change>,
+        later: BTreeMap<SessionId, Change>,
+        refused: BTreeMap<SessionId, StoreError>,
+        result: &Result<(), StoreError>,
+    ) {
+        let mut waiting = self.waiting();
+        waiting.writing.clear();
+        for (id, change) in later {
+            waiting.changes.entry(id).or_insert(change);
+        }
+        for (id, error) in refused {
+            waiting.answer(&id, &Err(error));
+        }
+        for (id, change) in written {
+            match result {
+                // Whoever waits for what was noted meanwhile goes on waiting.
+                Ok(()) if waiting.changes.contains_key(&id) => {}
+                Ok(()) => waiting.answer(&id, &Ok(())),
+                Err(error) => {
+                    waiting.answer(&id, &Err(error.clone()));
+                    waiting.changes.entry(id).or_insert(change);
+                }
+            }
+        }
+    }
+}
+
+impl Waiting {
+    fn answer(&mut self, id: &SessionId, result: &Result<(), StoreError>) {
+        for promise in self.promises.remove(id).into_iter().flatten() {
+            // Whoever waited may have gone.
+            drop(promise.send(result.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! A journal over a disk that fails at command.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+use super::*;
+use crate::{
+    recovery::{
+        Lifecycle, Moment,
+        lifecycle::{Hold, Standing},
+    },
+    session::{Origin, SessionSpec, Snapshot},
+    store::{
+        Answer, Entry, Key, Memory, Page, Prefix, Range, Revision, Store, Vault, Watch, records::Desired,
+    },
+};
+
+#[derive(Debug)]
+struct Disk {
+    memory: Memory,
+    is_broken: AtomicBool,
+    commits: AtomicUsize,
+}
+
+impl Store for Disk {
+    fn get(&self, key: &Key) -> Answer<Option<Entry>> {
+        self.memory.get(key)
+    }
+
+    fn list(&self, range: &Range) -> Answer<Page> {
+        self.memory.list(range)
+    }
+
+    fn commit(&self, batch: Batch) -> Answer<Revision> {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+        if self.is_broken.load(Ordering::Relaxed) {
+            let error = StoreError::Unavailable { reason: "the disk is full".to_owned() };
+            return Box::pin(async move {
+                tokio::task::yield_now().await;
+                Err(error)
+            });
+        }
+        let written = self.memory.commit(batch);
+        Box::pin(async move {
+            // A commit takes a while, in which others note what they have to.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            written.await
+        })
+    }
+
+    fn watch(&self, prefix: &Prefix) -> Watch {
+        self.memory.watch(prefix)
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
+    fn close(&self) -> Answer<()> {
+        self.memory.close()
+    }
+}
+
+struct Desk {
+    disk: Arc<Disk>,
+    journal: Journal,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let (is_broken, commits) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let disk = Arc::new(Disk { memory: Memory::new(), is_broken, commits });
+        let store: Arc<dyn Store> = Arc::<Disk>::clone(&disk);
+        let journal = Journal::new(Records::new(store, Arc::new(Vault::default())));
+        tokio::spawn(journal.clone().run());
+        Self { disk, journal }
+    }
+
+    fn note(&self, entry: &Arc<SessionEntry>, standing: Standing) {
+        self.journal.note(entry, Remembered { standing, ..Remembered::new() });
+    }
+
+    async fn kept(&self, entry: &SessionEntry) -> Option<Desired> {
+        self.journal.records().session(&entry.id).await.unwrap().map(|kept| kept.record.desired)
+    }
+
+    fn commits(&self) -> usize {
+        self.disk.commits.load(Ordering::Relaxed)
+    }
+}
+
+fn entry(id: &str) -> Arc<SessionEntry> {
+    Arc::new(SessionEntry {
+        id: id.into(),
+        tenant: "acme".into(),
+        origin: ArcSwap::from_pointee(Origin::Api),
+        is_pooled: false,
+        created_at: Moment::ZERO,
+        spec: ArcSwap::from_pointee(SessionSpec::for_avatar("a")),
+        address: ArcSwapOption::empty(),
+        snapshot: ArcSwap::from_pointee(Snapshot::of(&Lifecycle::new(Arc::default()), Moment::ZERO)),
+    })
+}
+
+#[tokio::test]
+async fn what_is_settled_is_what_was_noted_last() {
+    let desk = Desk::new();
+    let session = entry("ses_1");
+    desk.journal.settled(&session.id).await.unwrap();
+    assert_eq!(desk.commits(), 0, "nothing was to be written");
+    desk.note(&session, Standing::Parked(Hold::Operator));
+    desk.note(&session, Standing::Failed);
+    // While this is being written the next one comes.
+    let first = desk.journal.settled(&session.id);
+    tokio::pin!(first);
+    tokio::select! {
+        _ = &mut first => panic!("settled before it is written"),
+        () = tokio::time::sleep(Duration::from_millis(1)) => {}
+    }
+    desk.note(&session, Standing::Dormant);
+    first.await.unwrap();
+    assert_eq!(desk.kept(&session).await, Some(Desired::Dormant));
+    assert_eq!(desk.commits(), 2);
+    desk.journal.remove(&session.id, None);
+    desk.journal.settled(&session.id).await.unwrap();
+    assert_eq!(desk.kept(&session).await, None);
+}
+
+#[tokio::test]
+async fn a_failure_is_told_to_whoever_waits_and_made_good_when_the_disk_is_back() {
+    let desk = Desk::new();
+    let session = entry("ses_1");
+    desk.disk.is_broken.store(true, Ordering::Relaxed);
+    desk.note(&session, Standing::Failed);
+    let error = desk.journal.settled(&session.id).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    assert_eq!(desk.journal.flush().await, 1);
+    // It is tried again, but not in a loop.
+    let began = std::time::Instant::now();
+    while desk.commits() < 4 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(began.elapsed() > TRY_AGAIN, "{:?}", began.elapsed());
+    desk.disk.is_broken.store(false, Ordering::Relaxed);
+    assert_eq!(desk.journal.flush().await, 0);
+    assert_eq!(desk.kept(&session).await, Some(Desired::Failed));
+}
+
+#[tokio::test]
+async fn a_storm_of_changes_is_a_few_commits() {
+    let desk = Desk::new();
+    let sessions: Vec<_> = (0..500).map(|number| entry(&format!("ses_{number}"))).collect();
+    for session in &sessions {
+        desk.note(session, Standing::Run);
+    }
+    for _ in 0..50 {
+        for session in &sessions {
+            desk.note(session, Standing::Failed);
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(desk.journal.flush().await, 0);
+    assert!(desk.commits() < 100, "{} commits for 25,000 changes", desk.commits());
+    for session in &sessions {
+        assert_eq!(desk.kept(session).await, Some(Desired::Failed));
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_kept_holds_no_other_up() {
+    let desk = Desk::new();
+    let (secret, plain) = (entry("ses_1"), entry("ses_2"));
+    let spec = serde_json::from_str(
+        r#"{"avatar_id": "a", "egress": {"type": "agora", "channel_name": "c", "token": "hush"}}"#,
+    );
+    secret.spec.store(Arc::new(spec.unwrap()));
+    desk.note(&secret, Standing::Failed);
+    desk.note(&plain, Standing::Failed);
+    let error = desk.journal.settled(&secret.id).await.unwrap_err();
+    assert!(matches!(error, StoreError::NoEncryptionKey { .. }), "{error}");
+    desk.journal.settled(&plain.id).await.unwrap();
+    assert_eq!(desk.kept(&plain).await, Some(Desired::Failed));
+    assert_eq!(desk.journal.flush().await, 0);
+}

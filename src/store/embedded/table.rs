@@ -1,0 +1,148 @@
+//! The tables of the file, and what is done with them in one transaction.
+//!
+//! A value is its revision in eight bytes, then what the caller gave.
+
+use bytes::Bytes;
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
+
+use crate::store::{
+    Batch, Change, Entry, Key, Page, Range, Revision, StoreError,
+    fault::{self, point},
+    page_of,
+};
+
+/// The schema that this Greenroom writes.
+pub const SCHEMA: u64 = 1;
+
+pub(super) const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
+pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("greenroom");
+/// The entry of [`META`] that has the schema.
+pub(super) const SCHEMA_ENTRY: &str = "schema";
+/// The entry of [`META`] that has the latest revision.
+pub(super) const REVISION_ENTRY: &str = "revision";
+
+/// Why a group of batches is not known to be written.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nothing was committed.
+    Before(String),
+    /// The commit was begun, and failed: all of it is durable, or nothing.
+    During(String),
+}
+
+impl Failure {
+    fn before(error: impl Into<redb::Error>) -> Self {
+        Self::Before(error.into().to_string())
+    }
+}
+
+type Outcome = Result<Revision, StoreError>;
+
+/// Writes batches in their order, in one transaction; each is written where its conditions hold after those before
+/// it, and left out as a whole where they do not.
+pub(super) fn write(database: &Database, batches: &[Batch]) -> Result<Vec<Outcome>, Failure> {
+    fault::at(point::BEGIN).map_err(Failure::before)?;
+    let transaction = database.begin_write().map_err(Failure::before)?;
+    let mut outcomes = Vec::with_capacity(batches.len());
+    {
+        let mut meta = transaction.open_table(META).map_err(Failure::before)?;
+        let mut records = transaction.open_table(RECORDS).map_err(Failure::before)?;
+        let first = latest_revision(&meta).map_err(Failure::before)?;
+        let mut revision = first;
+        for batch in batches {
+            let found = |key: &Key| revision_of(&records, key);
+            outcomes.push(match batch.conflict(found).map_err(Failure::before)? {
+                Some(conflict) => Err(conflict),
+                None => {
+                    revision = Revision(revision.0 + 1);
+                    apply(&mut records, batch, revision)?;
+                    Ok(revision)
+                }
+            });
+        }
+        if revision == first {
+            // Nothing changes; the transaction ends without a write, and without the wait for the disk.
+            drop((meta, records));
+            transaction.abort().map_err(Failure::before)?;
+            return Ok(outcomes);
+        }
+        meta.insert(REVISION_ENTRY, revision.0).map_err(Failure::before)?;
+    }
+    fault::at(point::COMMIT).map_err(Failure::before)?;
+    transaction.commit().map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
+    Ok(outcomes)
+}
+
+fn apply(
+    records: &mut Table<'_, &'static str, &'static [u8]>,
+    batch: &Batch,
+    revision: Revision,
+) -> Result<(), Failure> {
+    for (key, change) in batch.changes() {
+        fault::at(point::APPLY).map_err(Failure::before)?;
+        match change {
+            Change::Put(value) => {
+                let stored = stored(revision, value);
+                records.insert(key.as_str(), stored.as_slice()).map_err(Failure::before)?;
+            }
+            Change::Delete => {
+                records.remove(key.as_str()).map_err(Failure::before)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A value as the file has it.
+pub(super) fn stored(revision: Revision, value: &[u8]) -> Vec<u8> {
+    [&revision.0.to_le_bytes(), value].concat()
+}
+
+fn latest_revision(meta: &impl ReadableTable<&'static str, u64>) -> Result<Revision, redb::Error> {
+    Ok(Revision(meta.get(REVISION_ENTRY)?.map_or(0, |entry| entry.value())))
+}
+
+fn revision_of(
+    records: &Table<'_, &'static str, &'static [u8]>,
+    key: &Key,
+) -> Result<Option<Revision>, redb::Error> {
+    let Some(stored) = records.get(key.as_str())? else { return Ok(None) };
+    Ok(Some(split(stored.value())?.0))
+}
+
+fn split(stored: &[u8]) -> Result<(Revision, &[u8]), redb::Error> {
+    match stored.split_first_chunk() {
+        Some((revision, value)) => Ok((Revision(u64::from_le_bytes(*revision)), value)),
+        None => Err(redb::Error::Corrupted("a record is shorter than its revision".to_owned())),
+    }
+}
+
+fn entry(key: &Key, stored: &[u8]) -> Result<Entry, redb::Error> {
+    let (revision, value) = split(stored)?;
+    Ok(Entry { key: key.clone(), revision, value: Bytes::copy_from_slice(value) })
+}
+
+/// The record of `key`.
+pub(super) fn get(database: &Database, key: &Key) -> Result<Option<Entry>, redb::Error> {
+    fault::at(point::READ)?;
+    let records = database.begin_read()?.open_table(RECORDS)?;
+    records.get(key.as_str())?.map(|stored| entry(key, stored.value())).transpose()
+}
+
+/// A page of the range, from one snapshot.
+pub(super) fn list(database: &Database, range: &Range) -> Result<Page, redb::Error> {
+    fault::at(point::READ)?;
+    let transaction = database.begin_read()?;
+    let revision = latest_revision(&transaction.open_table(META)?)?;
+    let records = transaction.open_table(RECORDS)?;
+    // The least text after `after` is `after` and a zero.
+    let start = match &range.after {
+        Some(after) => format!("{after}\0"),
+        None => range.prefix.as_str().to_owned(),
+    };
+    let entries = records.range(start.as_str()..)?.map(|found| {
+        let (key, stored) = found?;
+        entry(&Key::new(key.value()), stored.value())
+    });
+    page_of(range, revision, entries)
+}
