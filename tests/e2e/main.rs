@@ -9,6 +9,8 @@
 
 mod client;
 mod codes;
+#[cfg(feature = "failpoints")]
+mod disk;
 mod durable;
 mod failures;
 mod gauges;
