@@ -84,14 +84,14 @@ impl SessionActor {
     fn configure(
         &mut self,
         client: ClientId,
-        message: Bytes,
+        message: &Bytes,
         ctx: &mut Context<Self>,
     ) -> Result<(), ConfigureRefused> {
         if self.session.borrow_mut().seated(client).is_none() {
             return Err(NotSeated.into());
         }
-        let content = configuration::decode(&message).map_err(ConfigureRefused::Malformed)?;
-        let comparison = self.session.borrow().configuration.compare(&message, &content);
+        let content = configuration::decode(message).map_err(ConfigureRefused::Malformed)?;
+        let comparison = self.session.borrow().configuration.compare(message, &content);
         match comparison {
             Comparison::Equal => self.session.borrow_mut().client_configured(client),
             Comparison::First | Comparison::Different => {
@@ -181,7 +181,7 @@ impl Handler<ClientConfigure> for SessionActor {
     type Result = Result<(), ConfigureRefused>;
 
     fn handle(&mut self, configure: ClientConfigure, ctx: &mut Self::Context) -> Self::Result {
-        self.configure(configure.client, configure.message, ctx)
+        self.configure(configure.client, &configure.message, ctx)
     }
 }
 

@@ -53,9 +53,9 @@ impl Configuration {
     }
 
     /// A client's.
-    pub(super) fn told(message: Bytes, content: &proto::ClientConfigureSession) -> Self {
+    pub(super) fn told(message: &Bytes, content: &proto::ClientConfigureSession) -> Self {
         // A copy: it is kept for as long as the session, and would hold the listener's read buffer.
-        Self::Known { message: Bytes::copy_from_slice(&message), egress: egress_of(content) }
+        Self::Known { message: Bytes::copy_from_slice(message), egress: egress_of(content) }
     }
 
     /// The message for the service.
@@ -149,7 +149,7 @@ mod tests {
         let more = Bytes::from_static(&[0x08, 1, 0x12, 5, 0x08, 0x80, 0x7d, 0x78, 0x2a]);
         assert_eq!(compare(&standing, &more), Comparison::Different);
         let (message, content) = told(&more);
-        assert_eq!(compare(&Configuration::told(message, &content), &more), Comparison::Equal);
+        assert_eq!(compare(&Configuration::told(&message, &content), &more), Comparison::Equal);
         let else_ = SessionSpec { sample_rate: 24_000, ..SessionSpec::for_avatar("a") };
         let else_ = Configuration::of(&else_);
         assert_eq!(compare(&standing, else_.message().unwrap()), Comparison::Different);
