@@ -63,12 +63,12 @@ pub(super) async fn open(section: &Section, metrics: &Arc<Metrics>) -> Result<Re
     Ok(Records::new(store, Arc::new(vault)))
 }
 
-/// Seals anew what an earlier key has sealed, then deletes what expires, for as long as the process serves.
-pub(super) fn look_after(records: Records) -> JoinHandle<()> {
+/// Seals anew what an earlier key has sealed, and says so where there is one, then deletes what expires, for as long as the process serves.
+pub(super) fn look_after(records: Records, is_key_changed: bool) -> JoinHandle<()> {
     actix_rt::spawn(async move {
         loop {
             match records.reseal().await {
-                Ok(0) => break,
+                Ok(0) if !is_key_changed => break,
                 Ok(resealed) => {
                     tracing::info!(resealed, "everything in the store is sealed with store.encryption_key");
                     break;

@@ -103,7 +103,7 @@ impl Process {
             data,
             admin,
         )?;
-        let upkeep = keeping::look_after(records.clone());
+        let upkeep = keeping::look_after(records.clone(), config.store.encryption_key_previous.is_some());
         let shutdown = config.server.shutdown;
         Ok(Self { running, listeners, lifecycle, metrics, records, upkeep, shutdown })
     }

@@ -57,8 +57,8 @@ impl Handler<Restore> for Manager {
         for record in records {
             found.extend(self.find(record, &mut restored));
         }
-        // The fleet hears of all who are parked before the first one asks: nothing of a suspended tenant knocks.
-        found.sort_by_key(|found| !matches!(found.remembered.standing, Standing::Parked(_)));
+        // In one turn of this actor: the fleet hears of all who are parked before the first one's ask is taken, so
+        // that nothing of a suspended tenant knocks.
         for found in found {
             self.restore(found, &mut restored, ctx);
         }

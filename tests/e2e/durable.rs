@@ -1,12 +1,16 @@
 //! What a process leaves, the next takes over: over a store in a file, which both have in turn.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use actix_http::Method;
+use greenroom::store::{Bounds, Embedded, Key, Store as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::world::{ACME, GLOBEX, World, silence, until};
+use crate::{
+    client::Client,
+    world::{ACME, GLOBEX, World, silence, until},
+};
 
 /// A world whose store is a file.
 async fn durable(directory: &TempDir, extra: &str) -> World {
@@ -149,4 +153,75 @@ async fn egress_tokens_need_a_key_or_leave_and_are_not_in_the_file() {
     let bytes = std::fs::read(directory.path().join("greenroom.redb")).unwrap();
     assert!(!bytes.windows(9).any(|part| part == b"hush-hush"), "the token is in the file");
     world.end().await;
+}
+
+#[actix_rt::test]
+async fn the_session_of_a_drop_in_client_ends_with_the_process_that_had_its_connection() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = durable(&directory, "").await;
+    let (client, _) = Client::settled(world.process.manager(), ACME, "talker").await;
+    let id = client.session().to_owned();
+    let before = world.session(&id).await;
+    let world = world.restarted().await;
+    for _ in 0..2 {
+        let after = world.session(&id).await;
+        assert_eq!(after["state"], "stopped");
+        for member in ["origin", "avatar_id", "sample_rate", "created_at"] {
+            assert_eq!(after[member], before[member], "{member}");
+        }
+    }
+    assert_eq!(world.attempts("talker"), 1, "nobody is there for whom it would connect");
+    let world = world.restarted().await;
+    assert_eq!(world.session(&id).await["state"], "stopped");
+    world.end().await;
+}
+
+#[actix_rt::test]
+async fn sessions_of_a_tenant_that_the_configuration_does_not_name_wait_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = durable(&directory, "").await;
+    let gone = world.running(GLOBEX, "gone").await;
+    let stays = world.running(ACME, "stays").await;
+    let mut tenants = Vec::new();
+    let world = world
+        .restarted_after(|config| {
+            tenants = config.tenants.clone();
+            config.tenants.retain(|tenant| tenant.id.as_str() == ACME);
+        })
+        .await;
+    world.wait_state(&stays, "running").await;
+    world.admin(Method::GET, &format!("/v1/sessions/{gone}"), &Value::Null).await.expect(404);
+    assert_eq!((world.attempts("gone"), world.live()), (1, 1));
+    let world = world.restarted_after(|config| config.tenants = tenants).await;
+    world.wait_state(&gone, "running").await;
+    world.end().await;
+}
+
+#[actix_rt::test]
+async fn a_session_that_cannot_be_read_holds_no_other_up_and_is_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("greenroom.redb");
+    let world = durable(&directory, "").await;
+    let fine = world.running(ACME, "fine").await;
+    let damaged = world.running(ACME, "damaged").await;
+    let key = Key::session(&damaged.as_str().into());
+    let open = || Embedded::open(&path, Bounds::default(), Arc::new(|_report| {})).unwrap();
+    let world = world
+        .restarted_after(|_config| {
+            let store = open();
+            let write = async {
+                store.put(key.clone(), "no record".into()).await.unwrap();
+                store.close().await.unwrap();
+            };
+            // A thread of its own: this one has a runtime, in which nothing can be waited for here.
+            std::thread::scope(|scope| {
+                scope.spawn(|| actix_rt::System::new().block_on(write)).join().unwrap();
+            });
+        })
+        .await;
+    world.wait_state(&fine, "running").await;
+    world.admin(Method::GET, &format!("/v1/sessions/{damaged}"), &Value::Null).await.expect(404);
+    world.end().await;
+    let entry = open().get(&key).await.unwrap().unwrap();
+    assert_eq!(entry.value, "no record");
 }

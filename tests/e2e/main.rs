@@ -10,6 +10,8 @@
 mod client;
 mod codes;
 mod continuity;
+#[cfg(feature = "failpoints")]
+mod disk;
 mod durable;
 mod failures;
 mod gauges;

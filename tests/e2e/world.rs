@@ -154,8 +154,14 @@ impl World {
 
     /// Ends the process in order, and starts another one with the same configuration.
     pub(crate) async fn restarted(self) -> Self {
-        let Self { simulator, process, client, config, _turn } = self;
+        self.restarted_after(|_config| {}).await
+    }
+
+    /// As [`World::restarted`], with something done while no process is there.
+    pub(crate) async fn restarted_after(self, between: impl FnOnce(&mut Config)) -> Self {
+        let Self { simulator, process, client, mut config, _turn } = self;
         assert!(process.stop().await, "not every session ended in time");
+        between(&mut config);
         let process = Process::start(&config).await.unwrap();
         Self { simulator, process, client, config, _turn }
     }

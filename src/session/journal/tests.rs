@@ -18,7 +18,7 @@ use crate::{
 
 #[derive(Debug)]
 struct Disk {
-    memory: Memory,
+    memory: Arc<Memory>,
     is_broken: AtomicBool,
     commits: AtomicUsize,
 }
@@ -41,11 +41,11 @@ impl Store for Disk {
                 Err(error)
             });
         }
-        let written = self.memory.commit(batch);
+        let memory = Arc::clone(&self.memory);
         Box::pin(async move {
             // A commit takes a while, in which others note what they have to.
             tokio::time::sleep(Duration::from_millis(5)).await;
-            written.await
+            memory.commit(batch).await
         })
     }
 
@@ -70,7 +70,7 @@ struct Desk {
 impl Desk {
     fn new() -> Self {
         let (is_broken, commits) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let disk = Arc::new(Disk { memory: Memory::new(), is_broken, commits });
+        let disk = Arc::new(Disk { memory: Arc::new(Memory::new()), is_broken, commits });
         let store: Arc<dyn Store> = Arc::<Disk>::clone(&disk);
         let journal = Journal::new(Records::new(store, Arc::new(Vault::default())));
         tokio::spawn(journal.clone().run());
