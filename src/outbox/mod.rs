@@ -24,7 +24,7 @@
 //! Audio that waits, and audio that was sent and is kept as a copy for a replay, each by its own length. Neither
 //! is copied: a piece is a slice of the buffer that it was read into, and keeps the whole buffer alive. A sender
 //! that cuts small pieces from large buffers and lets only some of them be accepted costs more than is counted.
-//! Beside its audio each piece costs some hundred bytes, which [`MAX_PIECES`](config::MAX_PIECES) bounds.
+//! Beside its audio each piece costs some hundred bytes, which a constant bounds.
 
 mod answers;
 mod config;
