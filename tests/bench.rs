@@ -1,4 +1,5 @@
 //! `greenroom bench`, as a user runs it.
+#![allow(clippy::unwrap_used, reason = "a helper of tests")]
 
 use std::process::Command;
 
