@@ -124,7 +124,7 @@ async fn an_upgrade_waits_no_longer_than_it_may() {
 
 #[actix_rt::test]
 async fn a_client_that_leaves_while_it_waits_leaves_nothing_behind() {
-    let world = World::start("").await;
+    let world = World::start("ingress.upgrade_ms = 60000\nupstream.deadlines.connect_ms = 60000").await;
     world.faults(&json!([{"at": "upgrade", "do": {"silence": {}}}]));
     for reset in [false, true] {
         let upgrade = Upgrade::new(&world, ACME, "one").await;
