@@ -173,7 +173,7 @@ const SLOW: [&str; 3] = [
     "ingress.client_bytes = 65536\ningress.slow_client_ms = 60000",
     "ingress.client_bytes = 1000000000\ningress.slow_client_ms = 1000",
     // So much waits only once its socket takes nothing more.
-    "ingress.client_bytes = 1000000\ningress.slow_client_ms = 60000",
+    "ingress.client_bytes = 200000\ningress.slow_client_ms = 60000",
 ];
 
 #[actix_rt::test]
