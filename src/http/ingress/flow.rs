@@ -33,8 +33,10 @@ const HIGH_WATER_BYTES: usize = 64 << 10;
 /// How long a client that reads may take for what was sent before its session's end; then it is dropped.
 const FAREWELL_WAIT: Duration = Duration::from_secs(5);
 
-/// How many times within the deadline of a slow client it is looked after.
+/// How many times within the deadline of a slow client it is looked after, at least.
 const LOOKS: u32 = 8;
+/// How long a client may hold what waits for it after its seat is lost.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The state that a client's streams share.
 pub(super) struct Flow {
@@ -181,7 +183,7 @@ impl Flow {
 
 /// Looks after a client until its connection is gone.
 pub(super) async fn watch(flow: Weak<Flow>, slow_client: Duration) {
-    let mut looks = tokio::time::interval(slow_client / LOOKS);
+    let mut looks = tokio::time::interval((slow_client / LOOKS).min(LOOK_EVERY));
     looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         looks.tick().await;

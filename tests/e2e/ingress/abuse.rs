@@ -169,9 +169,11 @@ async fn stuff(client: &mut Client) {
 }
 
 /// Slow by the bytes that wait for it, and slow by the time that nothing was taken.
-const SLOW: [&str; 2] = [
+const SLOW: [&str; 3] = [
     "ingress.client_bytes = 65536\ningress.slow_client_ms = 60000",
     "ingress.client_bytes = 1000000000\ningress.slow_client_ms = 1000",
+    // So much waits only once its socket takes nothing more.
+    "ingress.client_bytes = 200000\ningress.slow_client_ms = 60000",
 ];
 
 #[actix_rt::test]
@@ -298,18 +300,16 @@ async fn audio_that_finds_no_room_is_not_read_on_and_fails_by_name() {
     // The service takes nothing more.
     world.strike("one", &json!({"stall": {"ms": 18_000}}));
     let begun = Instant::now();
-    let mut number = 0;
+    let mut clips = 0;
     let sender = async {
         loop {
-            number += 1;
-            client.audio(&format!("20260101000000_{number:012}"), silence(200), true).await;
-            if begun.elapsed() > Duration::from_secs(14) {
-                break;
-            }
+            client.audio(&format!("20260101000000_{clips:012}"), silence(200), true).await;
+            clips += 1;
         }
     };
-    let stuck = tokio::time::timeout(Duration::from_secs(5), sender).await.is_err();
-    assert!(stuck, "{number} clips were taken");
+    let _still_sending = tokio::time::timeout(Duration::from_secs(3), sender).await;
+    // What the kernel holds on the way, and not what Greenroom does: a quarter of a megabyte each.
+    assert!(clips < 80, "{clips} clips were taken");
     let said = client.hear_within(Duration::from_secs(20)).await;
     let after = begun.elapsed();
     let Some(Said::Message(Data::ServerError(error))) = said else { panic!("{said:?}") };

@@ -124,7 +124,7 @@ async fn an_upgrade_waits_no_longer_than_it_may() {
 
 #[actix_rt::test]
 async fn a_client_that_leaves_while_it_waits_leaves_nothing_behind() {
-    let world = World::start("").await;
+    let world = World::start("ingress.upgrade_ms = 60000\nupstream.deadlines.connect_ms = 60000").await;
     world.faults(&json!([{"at": "upgrade", "do": {"silence": {}}}]));
     for reset in [false, true] {
         let upgrade = Upgrade::new(&world, ACME, "one").await;
@@ -214,12 +214,15 @@ async fn a_client_without_a_fin_is_noticed_and_one_that_answers_pings_stays() {
 #[actix_rt::test]
 async fn a_client_that_is_not_confirmed_in_time_is_told() {
     let world = World::start("ingress.confirm_ms = 1000\nupstream.deadlines.handshake_ms = 5000").await;
+    let (mut confirmed, _) = Upgrade::new(&world, GLOBEX, "two").await.start().await;
     world.faults(&json!([{"at": "handshake", "do": {"silence": {}}}]));
     let mut client: Client = Upgrade::new(&world, ACME, "one").await.connect().await.unwrap();
     client.configure().await;
     let (error, close, reason) = client.end().await;
     assert_eq!((error.map(|error| error.code), close), (Some(4503), 4503));
     assert!(reason.contains("not confirmed"), "{reason}");
+    assert_eq!(confirmed.hear_within(Duration::from_millis(200)).await, None, "it was confirmed");
+    confirmed.leave().await;
     no_sessions(&world, ACME).await;
     world.end().await;
 }
