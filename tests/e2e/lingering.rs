@@ -12,6 +12,7 @@ use greenroom::{
         ToClient, client_line,
     },
     simulator::{self, Effect, Filter, Simulator, SimulatorConfig},
+    store::{Memory, Records, Vault},
     telemetry::Metrics,
     tenants::{PoolFormat, PoolSpec, Tenant},
     upstream::UpstreamConfig,
@@ -71,6 +72,7 @@ impl Stage {
                 configure_within,
             },
             metrics,
+            records: Records::new(Arc::new(Memory::new()), Arc::new(Vault::default())),
         })
         .unwrap();
         Self { simulator, running }
