@@ -102,8 +102,7 @@ pub(super) struct Args {
     /// Seconds of measuring; for `outage`, of the outage.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
-    /// Seconds from the last session that was opened to the begin of measuring. The breaker judges over a window
-    /// of 10 s: an outage right after a thousand sessions were opened is a different one.
+    /// Seconds from the last session that was opened to the begin of measuring.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=3600))]
     settle: u32,
     /// Sessions that `churn` creates in a second.
