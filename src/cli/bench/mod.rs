@@ -130,6 +130,9 @@ pub(super) struct Args {
     /// Threads of the simulator.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     simulator_workers: u16,
+    /// Keep Greenroom's sessions in memory: without it they are in a file, as `serve` has them.
+    #[arg(long)]
+    memory: bool,
     /// Tell everything as one JSON document.
     #[arg(long)]
     json: bool,
