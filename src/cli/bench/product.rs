@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use super::{
     Args,
     children::{self, Child, Usage},
+    rival::Entrance,
     service::Service,
     upload::{Answer, Uploads},
 };
@@ -74,6 +75,12 @@ impl Greenroom {
         let through_gate = f64::from(args.sessions()) / f64::from(args.gate_per_second());
         let open_deadline = Duration::from_secs_f64(through_gate) + OPEN_MARGIN;
         Ok(Self { child, api, admin, http, sessions: Vec::new(), open_deadline })
+    }
+
+    /// The way to its drop-in console and ingress.
+    pub(super) fn entrance(&self) -> Entrance {
+        let ingress = format!("{}/v2/driveningress", self.api.replacen("http", "ws", 1));
+        Entrance { console: self.api.clone(), ingress, key: KEY.to_owned() }
     }
 
     pub(super) fn usage(&self) -> io::Result<Usage> {
