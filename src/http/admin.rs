@@ -1,9 +1,9 @@
 //! The admin listener's own paths: metrics, health, codes, tenants, upstreams, drain.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpResponse, http::header, web};
 use serde::Serialize;
 
-use super::{App, Problem, auth::Scope};
+use super::{App, Problem, auth::Scope, problem::RETRY_AFTER_S};
 use crate::{
     errors::{Actor, ErrorCode},
     manager::UPSTREAM,
@@ -24,7 +24,9 @@ pub(super) async fn healthz() -> HttpResponse {
 /// `GET /readyz`: the process takes sessions.
 pub(super) async fn readyz(app: web::Data<App>) -> HttpResponse {
     if app.lifecycle.is_draining() {
-        HttpResponse::ServiceUnavailable().json(serde_json::json!({"status": "draining"}))
+        HttpResponse::ServiceUnavailable()
+            .insert_header((header::RETRY_AFTER, RETRY_AFTER_S))
+            .json(serde_json::json!({"status": "draining"}))
     } else {
         HttpResponse::Ok().json(serde_json::json!({"status": "ready"}))
     }

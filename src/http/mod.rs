@@ -8,6 +8,7 @@ mod audio;
 mod auth;
 mod body;
 mod problem;
+mod request_id;
 mod requests;
 mod sessions;
 
@@ -30,6 +31,7 @@ use actix_web::{
         Method, StatusCode,
         header::{self, HeaderValue},
     },
+    middleware::from_fn,
     web,
 };
 use tokio::sync::Notify;
@@ -176,6 +178,7 @@ fn server(app: App, listener: TcpListener, paths: fn(&mut web::ServiceConfig)) -
             .app_data(web::Data::new(app.clone()))
             .configure(paths)
             .default_service(web::to(path_not_found))
+            .wrap(from_fn(request_id::layer))
     })
     .workers(WORKERS)
     .client_request_timeout(HEAD_DEADLINE)

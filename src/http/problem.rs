@@ -5,6 +5,7 @@ use std::fmt;
 use actix_web::{HttpResponse, ResponseError, http::StatusCode, http::header};
 use serde::Serialize;
 
+use super::request_id::RequestId;
 use crate::{
     errors::ErrorCode,
     manager::{CreateRefused, Unreachable},
@@ -16,7 +17,9 @@ use crate::{
 const REQUEST_ENDED: &str = "requestEnded";
 
 /// Seconds after which a client may try again, where the trouble is this process's and passes soon.
-const RETRY_AFTER_S: u32 = 1;
+pub(super) const RETRY_AFTER_S: u32 = 1;
+/// Seconds after which a client may try again, where it needs the end of some other session.
+const RETRY_QUOTA_AFTER_S: u32 = 10;
 
 /// An answer that says what was wrong, where, and what to do.
 #[derive(Debug, Serialize)]
@@ -37,8 +40,22 @@ pub struct Problem {
     retry_after_s: Option<u32>,
 }
 
+/// A problem as the client sees it.
+#[derive(Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    problem: &'a Problem,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+/// The statuses that say "not now", to which belongs when.
+const fn is_not_now(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+}
+
 impl Problem {
-    /// A problem with a code of this API's own.
+    /// A problem with a code of this API's own. With 429 and 503 goes a `Retry-After`.
     pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank".to_owned(),
@@ -48,7 +65,7 @@ impl Problem {
             code: code.to_owned(),
             state: None,
             errors: Vec::new(),
-            retry_after_s: None,
+            retry_after_s: is_not_now(status).then_some(RETRY_AFTER_S),
         }
     }
 
@@ -118,7 +135,9 @@ impl ResponseError for Problem {
         if let Some(seconds) = self.retry_after_s {
             response.insert_header((header::RETRY_AFTER, seconds));
         }
-        match serde_json::to_vec(self) {
+        let request_id = RequestId::current();
+        let told = Told { problem: self, request_id: request_id.as_ref().map(RequestId::as_str) };
+        match serde_json::to_vec(&told) {
             Ok(body) => response.body(body),
             Err(_) => response.finish(),
         }
@@ -137,8 +156,7 @@ impl From<Unreachable> for Problem {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",
                 format!("{unreachable}; this process is overloaded, try again"),
-            )
-            .with_retry_after(RETRY_AFTER_S),
+            ),
         }
     }
 }
@@ -150,12 +168,11 @@ impl From<CreateRefused> for Problem {
             CreateRefused::UnknownTenant => Self::unprocessable("unknownTenant", detail),
             CreateRefused::TenantFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "tenantQuotaReached", detail)
+                    .with_retry_after(RETRY_QUOTA_AFTER_S)
             }
             CreateRefused::Full { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "processFull", detail)
-                .with_retry_after(RETRY_AFTER_S),
-            CreateRefused::Draining => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).with_retry_after(RETRY_AFTER_S)
-            }
+                .with_retry_after(RETRY_QUOTA_AFTER_S),
+            CreateRefused::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail),
         }
     }
 }
@@ -176,7 +193,6 @@ impl From<AudioRefused> for Problem {
             AudioRefused::UnknownRequest(_) => Self::new(StatusCode::NOT_FOUND, "notFound", detail),
             AudioRefused::Ledger(Refusal::Full { .. } | Refusal::TooManyPieces { .. }) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "outboxFull", detail)
-                    .with_retry_after(RETRY_AFTER_S)
             }
             AudioRefused::Ledger(Refusal::TooManyOpen { .. }) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "tooManyOpenRequests", detail)

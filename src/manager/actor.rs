@@ -316,13 +316,16 @@ pub(super) const fn breaker_label(state: &BreakerState) -> BreakerLabel {
 pub(super) struct Create {
     pub(super) tenant: TenantId,
     pub(super) spec: SessionSpec,
+    /// Of the request that asks for it, so that what is logged here is found by the request's id.
+    pub(super) asked_in: tracing::Span,
 }
 
 impl Handler<Create> for Manager {
     type Result = Result<Arc<SessionEntry>, CreateRefused>;
 
-    fn handle(&mut self, Create { tenant, spec }: Create, ctx: &mut Self::Context) -> Self::Result {
-        self.create(&tenant, spec, ctx)
+    fn handle(&mut self, create: Create, ctx: &mut Self::Context) -> Self::Result {
+        let Create { tenant, spec, asked_in } = create;
+        asked_in.in_scope(|| self.create(&tenant, spec, ctx))
     }
 }
 

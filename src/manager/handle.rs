@@ -87,7 +87,7 @@ impl ManagerHandle {
         tenant: &TenantId,
         spec: SessionSpec,
     ) -> Result<Result<Arc<SessionEntry>, CreateRefused>, Unreachable> {
-        self.ask_manager(Create { tenant: tenant.clone(), spec }).await
+        self.ask_manager(Create { tenant: tenant.clone(), spec, asked_in: tracing::Span::current() }).await
     }
 
     /// Carries an operation out on all sessions of a tenant that are not stopped; gives the number of those that

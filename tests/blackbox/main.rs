@@ -18,6 +18,7 @@ mod ending;
 mod inputs;
 mod listing;
 mod nonsense;
+mod request_id;
 mod secrets;
 mod sessions;
 mod tap;
