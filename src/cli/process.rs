@@ -5,9 +5,11 @@
 
 use std::{io, net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 
+use tokio::sync::Notify;
+
 use crate::{
-    config::{Config, Recovery, UpstreamAuth},
-    http::{self, Listeners, ProcessLifecycle},
+    config::{Config, Recovery, Tls, UpstreamAuth},
+    http::{self, ListenerTls, Listeners, ProcessLifecycle},
     manager::{self, Limits, ManagerHandle, Running, TenantRuntime},
     outbox::LedgerConfig,
     recovery::{FleetConfig, RecoveryConfig},
@@ -29,6 +31,7 @@ pub struct Process {
     listeners: Listeners,
     lifecycle: Arc<ProcessLifecycle>,
     metrics: Arc<Metrics>,
+    reload: Arc<Notify>,
     shutdown: Duration,
 }
 
@@ -46,13 +49,18 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// An address cannot be bound, or the metrics cannot be set up; the error says which.
+    /// An address cannot be bound, a certificate cannot be used, or the metrics cannot be set up; the error says
+    /// which.
     pub fn start(config: &Config) -> io::Result<Self> {
         let data = http::bind(config.server.listen, "server.listen")?;
         let admin = http::bind(config.admin.listen, "admin.listen")?;
         raise_file_limit(config.sessions.max);
         let metrics = Arc::new(Metrics::new(config.telemetry.max_tenant_labels as usize));
         let directory = Arc::new(Directory::new(config));
+        let data_tls = listener_tls("server", config.server.tls.as_ref(), &metrics)?;
+        let admin_tls = listener_tls("admin", config.admin.tls.as_ref(), &metrics)?;
+        let reload = Arc::new(Notify::new());
+        let certificates: Vec<_> = [&data_tls, &admin_tls].into_iter().flatten().cloned().collect();
         let running = manager::start(manager_setup(config, &directory, &metrics))?;
         let lifecycle = Arc::new(ProcessLifecycle::default());
         let listeners = http::serve(
@@ -64,11 +72,16 @@ impl Process {
                 metrics: Arc::clone(&metrics),
                 lifecycle: Arc::clone(&lifecycle),
                 max_body_bytes: config.server.max_body_bytes,
+                data_tls,
+                admin_tls,
             },
             data,
             admin,
         )?;
-        Ok(Self { running, listeners, lifecycle, metrics, shutdown: config.server.shutdown })
+        if !certificates.is_empty() {
+            actix_rt::spawn(http::watch_certificates(certificates, Arc::clone(&reload)));
+        }
+        Ok(Self { running, listeners, lifecycle, metrics, reload, shutdown: config.server.shutdown })
     }
 
     /// Where the data plane listens.
@@ -91,6 +104,11 @@ impl Process {
         &self.metrics
     }
 
+    /// Notified, it has the listeners' certificates looked at.
+    pub const fn reload(&self) -> &Arc<Notify> {
+        &self.reload
+    }
+
     /// Waits until the end is asked for, over HTTP or by whatever `signal` waits for.
     pub async fn until_end(&mut self, signal: impl Future<Output = ()>) -> End {
         tokio::select! {
@@ -110,6 +128,16 @@ impl Process {
         self.listeners.stop().await;
         in_time
     }
+}
+
+fn listener_tls(
+    section: &'static str,
+    files: Option<&Tls>,
+    metrics: &Metrics,
+) -> io::Result<Option<Arc<ListenerTls>>> {
+    files
+        .map(|files| ListenerTls::new(section, files.clone(), metrics.tls(section)).map(Arc::new))
+        .transpose()
 }
 
 /// A session has a socket, and the usual soft limit of 1024 files would look like an outage of the service.

@@ -1,6 +1,6 @@
 //! `greenroom serve`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use actix::System;
 
@@ -59,6 +59,7 @@ async fn serve(config: Config) -> ExitCode {
             return ExitCode::from(EX_SOFTWARE);
         }
     };
+    signals::reload_on_hangup(Arc::clone(process.reload()));
     tracing::info!(
         data = %process.data_address(), admin = %process.admin_address(), tenants = config.tenants.len(),
         "greenroom serves"

@@ -14,6 +14,7 @@ mod reader;
 mod secrets;
 mod sections;
 mod tenants;
+mod tls;
 mod tree;
 mod types;
 
@@ -31,6 +32,7 @@ use std::{
 };
 
 pub use mistakes::{ConfigErrors, Mistake, Place};
+pub use tls::{LoadedTls, Tls, TlsFiles, TlsMistake};
 pub use types::{
     Admin, Config, Continuity, Deadlines, Defaults, LogFormat, Outbox, Recovery, Server, Sessions, Store,
     Telemetry, Tenant, Upstream, UpstreamAuth,

@@ -3,12 +3,13 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use secrecy::SecretString;
 use url::Url;
 
+use super::Tls;
 use crate::recovery::{
     Backoff, BudgetConfig, Policy, TenantId,
     fleet::{BreakerConfig, GateConfig},
@@ -52,6 +53,8 @@ pub struct Server {
     pub max_body_bytes: usize,
     /// How long a graceful stop waits for sessions to end.
     pub shutdown: Duration,
+    /// Its TLS; without it the data plane speaks plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Server {
@@ -60,6 +63,7 @@ impl Default for Server {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             max_body_bytes: 64 * MIB,
             shutdown: Duration::from_secs(10),
+            tls: None,
         }
     }
 }
@@ -71,11 +75,13 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// The key of operators. Without one the admin API is read-only, and `listen` is a loopback address.
     pub key: Option<SecretString>,
+    /// Its TLS; without it the admin plane speaks plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), key: None }
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), key: None, tls: None }
     }
 }
 
@@ -175,16 +181,21 @@ pub enum Continuity {
 }
 
 impl Config {
-    /// What is accepted but does less than it says, each as one sentence.
+    /// What is accepted but does less than it says, or not for long, each as one sentence.
     pub fn notes(&self) -> Vec<String> {
-        match self.defaults.continuity {
+        let now = SystemTime::now();
+        let mut notes = match self.defaults.continuity {
             Continuity::Off => Vec::new(),
             Continuity::Unanswered | Continuity::Resume => vec![
                 "defaults.continuity: this version does not send audio again yet; requests that are open when \
                  a connection breaks fail by name, as with \"off\""
                     .to_owned(),
             ],
+        };
+        for (section, tls) in [("server.tls", &self.server.tls), ("admin.tls", &self.admin.tls)] {
+            notes.extend(tls.as_ref().and_then(|tls| tls.note(section, now)));
         }
+        notes
     }
 }
 

@@ -11,6 +11,7 @@ mod problem;
 mod request_id;
 mod requests;
 mod sessions;
+mod tls;
 
 use std::{
     io,
@@ -37,6 +38,7 @@ use actix_web::{
 use tokio::sync::Notify;
 
 pub use problem::Problem;
+pub use tls::{ListenerTls, watch as watch_certificates};
 
 use crate::{
     manager::ManagerHandle,
@@ -50,6 +52,9 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Threads of each listener: handlers only pass messages on, and one thread answers tens of thousands a second.
 const WORKERS: usize = 1;
+
+/// Seconds that requests under way may take when a listener ends: sessions are gone by then.
+const SHUTDOWN_S: u64 = 2;
 
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +117,10 @@ pub struct Setup {
     pub lifecycle: Arc<ProcessLifecycle>,
     /// Bytes of a request's audio at most.
     pub max_body_bytes: usize,
+    /// The TLS of the data plane, if it has it.
+    pub data_tls: Option<Arc<ListenerTls>>,
+    /// The TLS of the admin plane, if it has it.
+    pub admin_tls: Option<Arc<ListenerTls>>,
 }
 
 /// Both listeners, bound and serving.
@@ -160,10 +169,10 @@ pub fn serve(setup: Setup, data: TcpListener, admin: TcpListener) -> io::Result<
         lifecycle: setup.lifecycle,
         max_body_bytes: setup.max_body_bytes,
     };
-    let data = server(app.clone(), data, |routes| {
+    let data = server(app.clone(), data, setup.data_tls.as_ref(), |routes| {
         routes.configure(session_paths);
     })?;
-    let admin = server(App { surface: Surface::Admin, ..app }, admin, |routes| {
+    let admin = server(App { surface: Surface::Admin, ..app }, admin, setup.admin_tls.as_ref(), |routes| {
         routes.configure(session_paths).configure(admin_paths);
     })?;
     let handles = (data.handle(), admin.handle());
@@ -172,20 +181,29 @@ pub fn serve(setup: Setup, data: TcpListener, admin: TcpListener) -> io::Result<
     Ok(Listeners { data: handles.0, admin: handles.1, data_address, admin_address })
 }
 
-fn server(app: App, listener: TcpListener, paths: fn(&mut web::ServiceConfig)) -> io::Result<Server> {
-    let server = HttpServer::new(move || {
+fn server(
+    app: App,
+    listener: TcpListener,
+    tls: Option<&Arc<ListenerTls>>,
+    paths: fn(&mut web::ServiceConfig),
+) -> io::Result<Server> {
+    let make = move || {
         WebApp::new()
             .app_data(web::Data::new(app.clone()))
             .configure(paths)
             .default_service(web::to(path_not_found))
             .wrap(from_fn(request_id::layer))
-    })
-    .workers(WORKERS)
-    .client_request_timeout(HEAD_DEADLINE)
-    // Signals are the command line's: it drains first.
-    .disable_signals()
-    .shutdown_timeout(2)
-    .listen(listener)?;
+    };
+    if let Some(tls) = tls {
+        return tls::server(tls, listener, make);
+    }
+    let server = HttpServer::new(make)
+        .workers(WORKERS)
+        .client_request_timeout(HEAD_DEADLINE)
+        // Signals are the command line's: it drains first.
+        .disable_signals()
+        .shutdown_timeout(SHUTDOWN_S)
+        .listen(listener)?;
     Ok(server.run())
 }
 

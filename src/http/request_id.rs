@@ -85,10 +85,7 @@ pub(super) async fn layer(
     })
 }
 
-async fn answer<B: MessageBody>(
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<B>, Error> {
+async fn answer<B: MessageBody>(request: ServiceRequest, next: Next<B>) -> Result<ServiceResponse<B>, Error> {
     let began = Instant::now();
     let response = next.call(request).await?;
     let (status, took) = (response.status(), began.elapsed());

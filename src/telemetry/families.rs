@@ -50,6 +50,10 @@ families! {
     GATE_WAITING = "gate_waiting", "Attempts that wait at the upstream's storm gate.";
     INVARIANT_BREACHES = "invariant_breaches_total",
         "Breaches of Greenroom's invariants that it noticed itself: each is a bug to report.";
+    TLS_EXPIRY = "tls_certificate_expiry_seconds",
+        "When the certificate that a listener serves ends, in seconds of Unix time.";
+    TLS_RELOADS = "tls_reloads_total",
+        "Changed certificate files that were looked at; result is ok, or error where the old certificate is served on.";
     BUILD_INFO = "build_info", "Always 1; the labels tell the version and the commit that is running.";
 }
 

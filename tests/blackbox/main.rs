@@ -7,6 +7,7 @@
     reason = "a test that cannot run its subject has failed"
 )]
 
+mod certificates;
 mod http;
 mod process;
 mod world;
@@ -22,3 +23,4 @@ mod request_id;
 mod secrets;
 mod sessions;
 mod tap;
+mod tls;

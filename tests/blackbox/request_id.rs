@@ -91,10 +91,16 @@ fn a_query_is_not_logged() {
         let world = World::start(&chatty(format));
         let headers = [("X-Request-Id", "with-a-query")];
         let path = "/v1/sessions?sessionKey=hush-hush&appId=app-hush";
-        world.greenroom.acme.try_call_with("GET", path, &headers, None).unwrap().is_problem(422, "invalidQuery");
+        world
+            .greenroom
+            .acme
+            .try_call_with("GET", path, &headers, None)
+            .unwrap()
+            .is_problem(422, "invalidQuery");
         let log = eventually("the request is logged", || {
             let log = world.greenroom.program.err.text();
-            let found = log.lines().any(|line| line.contains("with-a-query") && line.contains("request answered"));
+            let found =
+                log.lines().any(|line| line.contains("with-a-query") && line.contains("request answered"));
             found.then_some(log)
         });
         assert!(!log.contains("hush"), "{log}");
