@@ -111,12 +111,13 @@ impl Tls {
             (Some(path), Some(bytes)) => builder.with_client_cert_verifier(verifier(path, bytes, provider)?),
             _ => builder.with_no_client_auth(),
         };
-        let mut server = builder.with_single_cert(chain, key).map_err(|error| match error {
-            rustls::Error::InconsistentKeys(_) => {
-                let text = format!("is not the key of the certificate in {}", self.cert.display());
-                TlsMistake::new("key", &self.key, &text)
-            }
-            error => TlsMistake::new("key", &self.key, &format!("cannot be used: {error}")),
+        let mut server = builder.with_single_cert(chain, key).map_err(|error| {
+            let text = if matches!(error, rustls::Error::InconsistentKeys(_)) {
+                format!("is not the key of the certificate in {}", self.cert.display())
+            } else {
+                format!("cannot be used: {error}")
+            };
+            TlsMistake::new("key", &self.key, &text)
         })?;
         // WebSocket upgrades need HTTP/1.1.
         server.alpn_protocols = vec![b"http/1.1".to_vec()];

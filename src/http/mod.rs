@@ -5,8 +5,10 @@
 
 mod admin;
 mod audio;
+mod audit;
 mod auth;
 mod body;
+mod openapi;
 mod problem;
 mod request_id;
 mod requests;
@@ -35,6 +37,7 @@ use actix_web::{
     middleware::from_fn,
     web,
 };
+use audit::AuditLog;
 use tokio::sync::Notify;
 
 pub use problem::Problem;
@@ -99,6 +102,7 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lifecycle: Arc<ProcessLifecycle>,
     pub(crate) max_body_bytes: usize,
+    pub(crate) audit: Arc<AuditLog>,
 }
 
 /// What the listeners are made from.
@@ -168,6 +172,7 @@ pub fn serve(setup: Setup, data: TcpListener, admin: TcpListener) -> io::Result<
         metrics: setup.metrics,
         lifecycle: setup.lifecycle,
         max_body_bytes: setup.max_body_bytes,
+        audit: Arc::default(),
     };
     let data = server(app.clone(), data, setup.data_tls.as_ref(), |routes| {
         routes.configure(session_paths);
@@ -192,6 +197,7 @@ fn server(
             .app_data(web::Data::new(app.clone()))
             .configure(paths)
             .default_service(web::to(path_not_found))
+            .wrap(from_fn(audit::layer))
             .wrap(from_fn(request_id::layer))
     };
     if let Some(tls) = tls {
@@ -205,6 +211,17 @@ fn server(
         .shutdown_timeout(SHUTDOWN_S)
         .listen(listener)?;
     Ok(server.run())
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Methods and paths of the routes that this thread has made, for the test that finds each in the document.
+    static NOTED: std::cell::RefCell<Vec<(String, String)>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+#[cfg(test)]
+fn routes_noted() -> Vec<(String, String)> {
+    NOTED.with_borrow(Clone::clone)
 }
 
 /// A path with a handler for each of its methods; the others are told which these are.
@@ -221,6 +238,10 @@ fn resource<const N: usize>(path: &str, methods: [(Method, Route); N]) -> Resour
         }
         resource = resource.route(route.guard(accepted));
     }
+    #[cfg(test)]
+    NOTED.with_borrow_mut(|noted| {
+        noted.extend(allowed.iter().map(|method| (method.clone(), path.to_owned())))
+    });
     let allowed = allowed.join(", ");
     resource.default_service(web::to(move || std::future::ready(method_not_allowed(&allowed))))
 }
@@ -271,7 +292,10 @@ fn session_paths(routes: &mut web::ServiceConfig) {
         ))
         .service(post("/v1/sessions/{id}/requests", requests::send))
         .service(get("/v1/sessions/{id}/requests/{req_id}", requests::get))
-        .service(post("/v1/sessions/{id}/interrupt", requests::interrupt));
+        .service(post("/v1/sessions/{id}/interrupt", requests::interrupt))
+        .service(get("/openapi.json", openapi::document))
+        .service(get("/docs", openapi::reference))
+        .service(get("/docs.css", openapi::style));
 }
 
 /// The paths that only the admin plane has.
@@ -290,5 +314,6 @@ fn admin_paths(routes: &mut web::ServiceConfig) {
         .service(get("/v1/upstreams", admin::upstreams))
         .service(post("/v1/upstreams/{name}/open", admin::open_upstream))
         .service(post("/v1/upstreams/{name}/close", admin::close_upstream))
-        .service(post("/v1/drain", admin::drain));
+        .service(post("/v1/drain", admin::drain))
+        .service(get("/v1/audit", audit::list));
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode, http::header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::request_id::RequestId;
 use crate::{
@@ -22,13 +23,18 @@ pub(super) const RETRY_AFTER_S: u32 = 1;
 const RETRY_QUOTA_AFTER_S: u32 = 10;
 
 /// An answer that says what was wrong, where, and what to do.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
+    /// Where to read about it, or `about:blank`.
     #[serde(rename = "type")]
     kind: String,
+    /// The status in words.
     title: &'static str,
+    /// The status of the answer.
     status: u16,
+    /// What was wrong, where, and what to do.
     detail: String,
+    /// What it is, for programs: stable.
     code: String,
     /// The state of the session that refuses, where one does.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,18 +42,15 @@ pub struct Problem {
     /// Everything that is wrong with the body, where more than one thing can be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
+    /// The id of the request, as in `X-Request-Id` and in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
 
-/// A problem as the client sees it.
-#[derive(Serialize)]
-struct Told<'a> {
-    #[serde(flatten)]
-    problem: &'a Problem,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<&'a str>,
-}
+/// The code of a problem, kept with its answer for the audit log.
+pub(super) struct Code(pub(super) String);
 
 /// The statuses that say "not now", to which belongs when.
 const fn is_not_now(status: StatusCode) -> bool {
@@ -65,6 +68,7 @@ impl Problem {
             code: code.to_owned(),
             state: None,
             errors: Vec::new(),
+            request_id: RequestId::current().map(|id| id.to_string()),
             retry_after_s: is_not_now(status).then_some(RETRY_AFTER_S),
         }
     }
@@ -135,12 +139,12 @@ impl ResponseError for Problem {
         if let Some(seconds) = self.retry_after_s {
             response.insert_header((header::RETRY_AFTER, seconds));
         }
-        let request_id = RequestId::current();
-        let told = Told { problem: self, request_id: request_id.as_ref().map(RequestId::as_str) };
-        match serde_json::to_vec(&told) {
+        let mut answer = match serde_json::to_vec(self) {
             Ok(body) => response.body(body),
             Err(_) => response.finish(),
-        }
+        };
+        answer.extensions_mut().insert(Code(self.code.clone()));
+        answer
     }
 }
 

@@ -13,12 +13,15 @@ mod process;
 mod world;
 
 mod access;
+mod audit;
 mod bodies;
 mod commands;
 mod ending;
 mod inputs;
 mod listing;
+mod matrix;
 mod nonsense;
+mod openapi;
 mod request_id;
 mod secrets;
 mod sessions;
