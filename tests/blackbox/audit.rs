@@ -139,3 +139,20 @@ fn pages_give_each_record_once_from_the_newest_and_only_to_operators() {
     acme.get("/v1/audit").is_problem(404, "notFound");
     acme.at(admin.address()).get("/v1/audit").is_problem(401, "unauthorized");
 }
+
+#[test]
+fn a_caller_who_leaves_before_the_answer_leaves_a_record() {
+    let world = World::usual();
+    let admin = &world.greenroom.admin;
+    let head = admin.head("POST", "/v1/sessions", &["Content-Length: 100", "X-Request-Id: left-early"]);
+    let mut stream = std::net::TcpStream::connect(admin.address()).unwrap();
+    std::io::Write::write_all(&mut stream, (head + "{\"avatar_id\":").as_bytes()).unwrap();
+    drop(stream);
+    let record = eventually("it is recorded", || {
+        records(admin, "").0.into_iter().find(|record| record["request_id"] == "left-early")
+    });
+    assert_eq!(record["action"], "session.create", "{record}");
+    // The end of the body may be seen as its being broken, which is an answer that nobody hears.
+    assert!(record["status"].is_null() || record["code"] == "brokenBody", "{record}");
+    assert_eq!(record["after"], Value::Null, "{record}");
+}
