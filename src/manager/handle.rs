@@ -123,7 +123,8 @@ impl ManagerHandle {
         spec: SessionSpec,
         promise: Option<Promise>,
     ) -> Result<Result<Answered, CreateRefused>, Unreachable> {
-        let create = Create { tenant: tenant.clone(), spec, promise };
+        let asked_in = tracing::Span::current();
+        let create = Create { tenant: tenant.clone(), spec, promise, asked_in };
         self.ask_manager_within(CREATE_DEADLINE, create).await
     }
 
