@@ -141,10 +141,10 @@ fn meaning(method: &Method, path: &str) -> Option<(String, Target)> {
 }
 
 fn describe_session(entry: &SessionEntry) -> Value {
-    let snapshot = entry.snapshot.load();
+    let (snapshot, spec) = (entry.snapshot.load(), entry.spec.load());
     json!({
-        "tenant": entry.tenant, "avatar_id": entry.spec.load().avatar_id, "state": snapshot.state_name().as_str(),
-        "code": snapshot.code(), "restarts": snapshot.restarts,
+        "tenant": entry.tenant, "avatar_id": spec.avatar_id, "state": snapshot.state_name().as_str(),
+        "code": snapshot.code(), "restarts": snapshot.restarts, "revision": spec.revision.0,
     })
 }
 

@@ -12,6 +12,7 @@ mod console;
 mod idempotency;
 mod ingress;
 mod openapi;
+mod patching;
 mod playing;
 mod problem;
 mod request_id;
@@ -341,7 +342,11 @@ fn session_paths(routes: &mut web::ServiceConfig) {
         ))
         .service(resource(
             "/v1/sessions/{id}",
-            [(Method::GET, web::to(sessions::get)), (Method::DELETE, web::to(sessions::delete))],
+            [
+                (Method::GET, web::to(sessions::get)),
+                (Method::PATCH, web::to(patching::patch)),
+                (Method::DELETE, web::to(sessions::delete)),
+            ],
         ))
         .service(post("/v1/sessions/{id}/requests", requests::send))
         .service(get("/v1/sessions/{id}/requests/{req_id}", requests::get))

@@ -11,7 +11,7 @@ use crate::{
     errors::ErrorCode,
     manager::{CreateRefused, Undone, Unreachable},
     outbox::{Outcome, Refusal},
-    session::AudioRefused,
+    session::{AudioRefused, SessionView},
     store::StoreError,
 };
 
@@ -43,6 +43,9 @@ pub struct Problem {
     /// Everything that is wrong with the body, where more than one thing can be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
+    /// What is there, where it is not what was expected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<Box<SessionView>>,
     /// The id of the request, as in `X-Request-Id` and in the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<String>,
@@ -69,6 +72,7 @@ impl Problem {
             code: code.to_owned(),
             state: None,
             errors: Vec::new(),
+            current: None,
             request_id: RequestId::current().map(|id| id.to_string()),
             retry_after_s: is_not_now(status).then_some(RETRY_AFTER_S),
         }
@@ -93,6 +97,12 @@ impl Problem {
 
     pub(super) fn with_errors(mut self, errors: Vec<String>) -> Self {
         self.errors = errors;
+        self
+    }
+
+    /// The same problem, with what is there.
+    pub(super) fn with_current(mut self, session: SessionView) -> Self {
+        self.current = Some(Box::new(session));
         self
     }
 
@@ -141,6 +151,9 @@ impl ResponseError for Problem {
         response.content_type("application/problem+json");
         if self.status == StatusCode::UNAUTHORIZED.as_u16() {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        if let Some(session) = &self.current {
+            response.insert_header((header::ETAG, session.revision().to_string()));
         }
         if let Some(seconds) = self.retry_after_s {
             response.insert_header((header::RETRY_AFTER, seconds));

@@ -12,11 +12,11 @@ use super::{
     auth::Scope,
     body,
     idempotency::{self, Turn},
-    request_id,
+    patching, request_id,
 };
 use crate::{
     errors::ErrorCode,
-    manager::{Answered, ManagerHandle, Promise, Undone, Unreachable},
+    manager::{Answered, ManagerHandle, Promise},
     recovery::{SessionId, StateName, TenantId},
     session::{Operation, SessionEntry, SessionSpec, SessionView},
     store::records::StoredAnswer,
@@ -62,13 +62,15 @@ fn wanted(scope: &Scope, text: &[u8]) -> Result<(TenantId, SessionSpec), Problem
 
 /// The answer to whoever made a session.
 fn created(manager: &ManagerHandle, entry: &SessionEntry) -> StoredAnswer {
+    let session = manager.view(entry);
     StoredAnswer {
         status: StatusCode::CREATED.as_u16(),
         headers: vec![
             (header::CONTENT_TYPE.to_string(), "application/json".to_owned()),
             (header::LOCATION.to_string(), format!("/v1/sessions/{}", entry.id)),
+            (header::ETAG.to_string(), session.revision().to_string()),
         ],
-        body: serde_json::to_string(&manager.view(entry)).unwrap_or_default(),
+        body: serde_json::to_string(&session).unwrap_or_default(),
     }
 }
 
@@ -295,34 +297,33 @@ pub(super) async fn get(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let entry = find(&app, &scope, &id)?;
-    Ok(HttpResponse::Ok().json(app.manager.view(&entry)))
+    Ok(patching::answer(HttpResponse::Ok(), &app.manager.view(&entry)))
 }
 
 /// `DELETE /v1/sessions/{id}`: ends it; a second time changes nothing.
 #[utoipa::path(
     delete, path = "/v1/sessions/{id}", operation_id = "deleteSession", tag = "sessions", summary = "End a session",
-    description = "Closes its connection; final. A second time changes nothing.",
+    description = "Closes its connection; final. A second time changes nothing. With `If-Match`, only on the revision that the `ETag` names.",
     responses((status = 200, description = "The session as it is then.", body = SessionView)),
-    extensions(("x-problem-codes" = json!(["notFound", "unavailable"])), ("x-stored" = json!(true)))
+    extensions(("x-problem-codes" = json!(["notFound", "unavailable"])), ("x-stored" = json!(true)), ("x-conditional" = json!(true)))
 )]
 pub(super) async fn delete(
     app: web::Data<App>,
     scope: Scope,
     id: web::Path<String>,
+    request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let entry = find(&app, &scope, &id)?;
-    match app.manager.operate(&entry, Operation::Delete).await {
-        // Again, or somebody else was faster.
-        Ok(()) | Err(Undone::Unreachable(Unreachable::Ended)) => {}
-        Err(undone) => return Err(undone.into()),
+    if let Err(not_changed) = app.manager.delete(&entry, &patching::expected(&request)).await? {
+        return Err(patching::refused(&app, &entry, not_changed));
     }
-    Ok(HttpResponse::Ok().json(app.manager.view(&entry)))
+    Ok(patching::answer(HttpResponse::Ok(), &app.manager.view(&entry)))
 }
 
 async fn operate(app: &App, scope: &Scope, id: &str, operation: Operation) -> Result<HttpResponse, Problem> {
     let entry = find(app, scope, id)?;
     app.manager.operate(&entry, operation).await?;
-    Ok(HttpResponse::build(StatusCode::OK).json(app.manager.view(&entry)))
+    Ok(patching::answer(HttpResponse::Ok(), &app.manager.view(&entry)))
 }
 
 /// `POST /v1/sessions/{id}/restart`.

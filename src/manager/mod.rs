@@ -213,6 +213,7 @@ pub fn start(setup: Setup) -> io::Result<Running> {
             journal,
             outbox: shared_outbox,
             bounds,
+            continuity: ledger.continuity,
         }));
         arbiters.push(arbiter);
     }

@@ -12,6 +12,7 @@ use utoipa::{
     },
 };
 
+use super::Revision;
 use crate::{errors, outbox::Continuity, wire::proto};
 
 /// Characters of an avatar id at most; the service publishes no bound, and this one fits any URL.
@@ -121,6 +122,9 @@ pub struct SessionSpec {
     /// What happens to requests that are open when a connection breaks; `None` is what is configured.
     #[serde(default)]
     pub continuity: Option<Continuity>,
+    /// How often it was changed since it was made.
+    #[serde(skip)]
+    pub revision: Revision,
 }
 
 impl EgressSpec {
@@ -181,6 +185,7 @@ impl SessionSpec {
             egress: None,
             labels: BTreeMap::new(),
             continuity: None,
+            revision: Revision::default(),
         }
     }
 
@@ -242,6 +247,7 @@ impl SessionSpec {
                 proto::AudioFormat::OggOpus => AudioFormat::OggOpus,
             },
             egress: EgressSpec::of(content),
+            revision: self.revision.next(),
             ..self.clone()
         }
     }

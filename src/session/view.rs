@@ -6,7 +6,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Clock, Continuity, SessionAddress, SessionSpec};
+use super::{Clock, Continuity, Revision, SessionAddress, SessionSpec};
 use crate::{
     errors::SessionError,
     recovery::{
@@ -173,6 +173,15 @@ pub struct SessionView {
     labels: BTreeMap<String, String>,
     /// What is carried out when a connection breaks.
     continuity: Continuity,
+    #[serde(skip)]
+    revision: Revision,
+}
+
+impl SessionView {
+    /// How often its spec was changed.
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
 }
 
 /// An error in JSON.
@@ -228,6 +237,7 @@ impl SessionEntry {
             running_since,
             labels: spec.labels.clone(),
             continuity: spec.continuity.unwrap_or_default(),
+            revision: spec.revision,
         }
     }
 }

@@ -24,6 +24,7 @@ mod many;
 mod matrix;
 mod nonsense;
 mod openapi;
+mod patching;
 mod request_id;
 mod secrets;
 mod sessions;

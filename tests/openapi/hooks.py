@@ -59,6 +59,25 @@ EXPLAINED = [
         "codes": {"idempotencyKeyReused"},
         "reason": "one key is tried with several bodies, and only the first of them is to be carried out",
     },
+    *(
+        {
+            "operation": f"{method} /v1/sessions/{{id}}",
+            "status": 412,
+            "codes": {"preconditionFailed"},
+            "reason": "a tag that the session has not is what If-Match is there to find",
+        }
+        for method in ("PATCH", "DELETE")
+    ),
+    *(
+        {
+            "operation": "PATCH /v1/sessions/{id}",
+            "status": 422,
+            "codes": {"invalidBody"},
+            "detail": detail,
+            "reason": "what a patch may say depends on what is there: on the egress's type, on the labels' number",
+        }
+        for detail in ("egress", "there are ")
+    ),
     {
         "operation": "POST /v1/sessions/{id}/pause",
         "status": 409,

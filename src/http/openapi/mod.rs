@@ -13,12 +13,12 @@ use actix_web::{HttpResponse, http::header, web};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use super::{App, Surface, admin, audit, playing, requests, sessions};
+use super::{App, Surface, admin, audit, patching, playing, requests, sessions};
 
 #[derive(OpenApi)]
 #[openapi(
     paths(
-        sessions::list, sessions::create, sessions::get, sessions::delete,
+        sessions::list, sessions::create, sessions::get, patching::patch, sessions::delete,
         requests::send, requests::get, playing::interrupt, playing::pause, playing::resume,
         document, reference, style,
     ),
@@ -120,7 +120,9 @@ fn mend(document: &mut Value) {
     for kind in egress.as_array_mut().into_iter().flatten() {
         kind["additionalProperties"] = json!(false);
     }
+    document["components"]["schemas"]["SessionPatch"]["additionalProperties"] = json!(false);
     // An empty body is an empty object.
+    document["paths"]["/v1/sessions/{id}"]["patch"]["requestBody"]["required"] = json!(false);
     for word in ["interrupt", "pause", "resume"] {
         let path = format!("/v1/sessions/{{id}}/{word}");
         document["paths"][path]["post"]["requestBody"]["required"] = json!(false);
@@ -188,6 +190,26 @@ fn keeping(operation: &mut Value, codes: &mut Vec<String>) {
     }
 }
 
+/// Adds what an operation with a condition can be asked and answer (`x-conditional`).
+fn condition(operation: &mut Value, codes: &mut Vec<String>) {
+    if operation["x-conditional"] != json!(true) {
+        return;
+    }
+    codes.push("preconditionFailed".to_owned());
+    let mut parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+    parameters.push(json!({
+        "name": "If-Match", "in": "header", "required": false,
+        "description": "The `ETag` of the session as it was seen, or several, or `*`; otherwise it stays as it is.",
+        "schema": {"type": "string", "format": "etag"},
+    }));
+    operation["parameters"] = json!(parameters);
+}
+
+/// Whether an answer is a session, which has an `ETag`.
+fn is_a_session(response: &Value) -> bool {
+    response["content"]["application/json"]["schema"]["$ref"] == json!("#/components/schemas/Session")
+}
+
 /// Adds to an operation what its path and its codes tell.
 fn complete(path: &str, operation: &mut Value, surface: Surface) {
     let mut codes: Vec<String> = operation["x-problem-codes"]
@@ -195,6 +217,7 @@ fn complete(path: &str, operation: &mut Value, surface: Surface) {
         .map(|codes| codes.iter().filter_map(|code| code.as_str().map(str::to_owned)).collect())
         .unwrap_or_default();
     keeping(operation, &mut codes);
+    condition(operation, &mut codes);
     if operation["security"].is_null() {
         operation["security"] = json!([{"bearer": []}]);
         codes.push("unauthorized".to_owned());
@@ -216,6 +239,9 @@ fn complete(path: &str, operation: &mut Value, surface: Surface) {
     if let Some(responses) = operation["responses"].as_object_mut() {
         for response in responses.values_mut() {
             response["headers"]["X-Request-Id"] = problems::request_id_header();
+            if is_a_session(response) {
+                response["headers"]["ETag"] = problems::etag_header();
+            }
         }
         for (status, response) in problems::responses(codes.iter().map(String::as_str)) {
             responses.insert(status, response);

@@ -10,7 +10,7 @@ use crate::errors::ErrorCode;
 const ERROR_CODE: &str = "errorCode";
 
 /// The codes with their status and an example of their detail.
-pub(super) const PROBLEMS: [(&str, u16, &str); 35] = [
+pub(super) const PROBLEMS: [(&str, u16, &str); 37] = [
     ("malformedJson", 400, "EOF while parsing an object at line 1 column 1"),
     ("brokenBody", 400, "the body could not be read: a chunk of it is malformed"),
     ("invalidIdempotencyKey", 400, "Idempotency-Key: 1 to 255 visible characters are allowed"),
@@ -33,6 +33,16 @@ pub(super) const PROBLEMS: [(&str, u16, &str); 35] = [
         "idempotencyKeyInUse",
         409,
         "a request with this Idempotency-Key is being carried out; ask again in a moment",
+    ),
+    (
+        "configuredByClient",
+        409,
+        "the session is its client's, which says how it is configured; labels and continuity can be changed",
+    ),
+    (
+        "preconditionFailed",
+        412,
+        "the session was changed meanwhile; look at what is there now, and send its ETag as If-Match",
     ),
     ("bodyTooLarge", 413, "the body may have 65536 bytes at most"),
     ("invalidBody", 422, "avatar_id has 0 characters; 1 to 256 are allowed"),
@@ -71,6 +81,12 @@ pub(super) const PROBLEMS: [(&str, u16, &str); 35] = [
 /// The header that every answer has.
 pub(super) fn request_id_header() -> Value {
     json!({"description": "The request's id: the client's own, or one that was made.", "schema": {"type": "string"}})
+}
+
+/// The header of every answer that is a session.
+pub(super) fn etag_header() -> Value {
+    json!({"description": "Names the session's revision, which PATCH changes and its state does not, for `If-Match`.",
+           "schema": {"type": "string"}, "example": "\"3\""})
 }
 
 /// The header of every 429 and 503.
@@ -113,6 +129,9 @@ fn response(status: u16, codes: &BTreeMap<&str, &str>) -> Value {
     let mut headers = json!({"X-Request-Id": request_id_header()});
     if matches!(status, 429 | 503) {
         headers["Retry-After"] = retry_after_header();
+    }
+    if status == 412 {
+        headers["ETag"] = etag_header();
     }
     if status == 401 {
         headers["WWW-Authenticate"] = json!({"description": "`Bearer`.", "schema": {"type": "string"}});
