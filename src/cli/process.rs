@@ -5,13 +5,13 @@
 
 use std::{io, net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 
 use super::keeping;
 pub use super::keeping::StoreUnusable;
 use crate::{
-    config::{Config, Recovery, UpstreamAuth},
-    http::{self, Listeners, ProcessLifecycle},
+    config::{Config, Recovery, Tls, UpstreamAuth},
+    http::{self, ListenerTls, Listeners, ProcessLifecycle},
     manager::{self, Limits, ManagerHandle, Running, TenantRuntime, Undone},
     outbox::LedgerConfig,
     recovery::{FleetConfig, RecoveryConfig},
@@ -39,6 +39,7 @@ pub struct Process {
     metrics: Arc<Metrics>,
     records: Records,
     upkeep: JoinHandle<()>,
+    reload: Arc<Notify>,
     shutdown: Duration,
 }
 
@@ -70,7 +71,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// An address cannot be bound, or the store cannot be used; the error says which.
+    /// An address cannot be bound, a certificate cannot be used, or the store cannot be used; the error says which.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         let data = http::bind(config.server.listen, "server.listen")?;
         let admin = http::bind(config.admin.listen, "admin.listen")?;
@@ -78,6 +79,10 @@ impl Process {
         let records = keeping::open(&config.store, &metrics).await?;
         raise_file_limit(config.sessions.max);
         let directory = Arc::new(Directory::new(config));
+        let data_tls = listener_tls("server", config.server.tls.as_ref(), &metrics)?;
+        let admin_tls = listener_tls("admin", config.admin.tls.as_ref(), &metrics)?;
+        let reload = Arc::new(Notify::new());
+        let certificates: Vec<_> = [&data_tls, &admin_tls].into_iter().flatten().cloned().collect();
         let running = manager::start(manager_setup(config, &directory, &metrics, &records))?;
         let restored = running.handle.restore().await.map_err(StartError::Sessions)?;
         tracing::info!(
@@ -99,13 +104,18 @@ impl Process {
                 records: records.clone(),
                 max_body_bytes: config.server.max_body_bytes,
                 ingress: config.ingress.clone(),
+                data_tls,
+                admin_tls,
             },
             data,
             admin,
         )?;
+        if !certificates.is_empty() {
+            actix_rt::spawn(http::watch_certificates(certificates, Arc::clone(&reload)));
+        }
         let upkeep = keeping::look_after(records.clone(), config.store.encryption_key_previous.is_some());
         let shutdown = config.server.shutdown;
-        Ok(Self { running, listeners, lifecycle, metrics, records, upkeep, shutdown })
+        Ok(Self { running, listeners, lifecycle, metrics, records, upkeep, reload, shutdown })
     }
 
     /// Where the data plane listens.
@@ -126,6 +136,11 @@ impl Process {
     /// The metrics.
     pub const fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// Notified, it has the listeners' certificates looked at.
+    pub const fn reload(&self) -> &Arc<Notify> {
+        &self.reload
     }
 
     /// Waits until the end is asked for, over HTTP or by whatever `signal` waits for.
@@ -151,6 +166,16 @@ impl Process {
         }
         in_time
     }
+}
+
+fn listener_tls(
+    section: &'static str,
+    files: Option<&Tls>,
+    metrics: &Metrics,
+) -> io::Result<Option<Arc<ListenerTls>>> {
+    files
+        .map(|files| ListenerTls::new(section, files.clone(), metrics.tls(section)).map(Arc::new))
+        .transpose()
 }
 
 /// A session has a socket, and the usual soft limit of 1024 files would look like an outage of the service.

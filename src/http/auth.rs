@@ -45,7 +45,8 @@ fn unauthorized(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
 }
 
-fn identify(request: &HttpRequest) -> Result<Scope, Problem> {
+/// Who presents which key; also asked around the handlers, for the audit log.
+pub(super) fn identify(request: &HttpRequest) -> Result<Scope, Problem> {
     let app = request.app_data::<web::Data<App>>().ok_or_else(|| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the listener has no state")
     })?;

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use prost::encoding::encode_varint;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App, Problem,
@@ -35,18 +36,20 @@ const PIECE_BYTES: usize = 32 << 10;
 const PROTOBUF: &str = "application/x-protobuf";
 
 /// The query of `POST .../requests`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct SendQuery {
     /// Whether the body ends the request; a request that is left open is continued by its `req_id`.
     #[serde(default = "yes")]
     end: bool,
     /// The open request that the body continues.
+    #[param(format = "request-id")]
     req_id: Option<String>,
     /// Whether to answer when the request has its outcome.
     #[serde(default)]
     wait: bool,
-    /// Whether that answer has the frames.
+    /// Whether that answer has the frames; needs `wait=true`.
     #[serde(default)]
     frames: bool,
 }
@@ -70,25 +73,38 @@ impl SendQuery {
 }
 
 /// A request in JSON.
-#[derive(Debug, Serialize)]
-struct RequestView {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Request, example = json!({
+    "req_id": "20260102030405_1k9ff0", "outcome": "completed", "code": null, "reason": null,
+    "audio_bytes": 64000, "audio_ms": 2000, "frame_count": 50, "breaks": 0, "first_frame_ms": 120, "total_ms": 2105
+}))]
+pub(super) struct RequestView {
+    /// Its id.
     req_id: String,
     /// `completed`, `interrupted` or `failed`; null while it is open.
     outcome: Option<&'static str>,
     /// The code of a failure.
     code: Option<&'static str>,
+    /// Why it failed, in words.
     reason: Option<String>,
+    /// Bytes of its audio that were accepted.
     audio_bytes: u64,
     /// The length of the audio, where the format tells.
     audio_ms: Option<u64>,
+    /// Frames that came.
     frame_count: u64,
     /// Connections that ended while it was answered on them.
     breaks: u32,
+    /// From its first accepted audio until its first frame.
     first_frame_ms: Option<u64>,
+    /// From its first accepted audio until its outcome.
     total_ms: Option<u64>,
+    /// Its frames in base64, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     frames: Option<Vec<String>>,
+    /// Frames beyond what is kept for an answer.
     #[serde(skip_serializing_if = "is_zero")]
+    #[schema(required = false)]
     frames_left_out: u64,
 }
 
@@ -126,6 +142,24 @@ impl RequestView {
 
 /// `POST /v1/sessions/{id}/requests`: the body is audio in the session's format (for PCM, a WAV file
 /// too), and is passed on as it comes.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/requests", operation_id = "sendAudio", tag = "requests", summary = "Send audio",
+    description = "The body is passed on as it comes: samples in the session's format, a WAV file of such samples, or \
+                   for `ogg_opus` one Ogg Opus stream.",
+    params(SendQuery),
+    request_body(content = String, content_type = "application/octet-stream", description = "Audio."),
+    responses(
+        (status = 202, description = "The audio is accepted.", body = Sent,
+         example = json!({"req_id": "20260102030405_1k9ff0", "audio_bytes": 64000})),
+        (status = 200, description = "With `wait=true`: the request's outcome, with `frames=true` its frames too.",
+         content((RequestView = "application/json"), (String = "application/x-protobuf"))),
+    ),
+    extensions(("x-problem-codes" = json!([
+        "notFound", "invalidQuery", "brokenBody", "bodyTimeout", "bodyTooLarge", "emptyAudio", "oddAudio",
+        "wrongAudioFormat", "badWav", "badOggOpus", "sessionParked", "sessionFailed", "sessionStopped", "errorCode",
+        "requestEnded", "notWatched", "tooManyOpenRequests", "outboxFull", "unavailable"
+    ])))
+)]
 pub(super) async fn send(
     app: web::Data<App>,
     scope: Scope,
@@ -175,10 +209,17 @@ async fn answer(
     let req_id = req_id.ok_or_else(|| Problem::unprocessable("emptyAudio", "the body holds no audio"))?;
     match finished {
         Some(finished) if query.wait => answer_when_finished(entry, finished, request).await,
-        Some(_) | None => {
-            Ok(HttpResponse::Accepted().json(serde_json::json!({"req_id": req_id, "audio_bytes": sent})))
-        }
+        Some(_) | None => Ok(HttpResponse::Accepted().json(Sent { req_id, audio_bytes: sent })),
     }
+}
+
+/// Audio that was accepted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Sent {
+    /// The request that it belongs to.
+    req_id: String,
+    /// Bytes of audio in this body.
+    audio_bytes: usize,
 }
 
 fn content_length(request: &HttpRequest) -> Option<usize> {
@@ -340,6 +381,12 @@ fn delimited(finished: &Finished) -> HttpResponse {
 }
 
 /// `GET /v1/sessions/{id}/requests/{req_id}`.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/requests/{req_id}", operation_id = "getRequest", tag = "requests",
+    summary = "A request's outcome",
+    responses((status = 200, description = "The request.", body = RequestView)),
+    extensions(("x-problem-codes" = json!(["notFound", "sessionStopped", "unavailable"])))
+)]
 pub(super) async fn get(
     app: web::Data<App>,
     scope: Scope,

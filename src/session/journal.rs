@@ -12,7 +12,10 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{SessionEntry, record::record};
+use super::{
+    SessionEntry, SessionSpec,
+    record::{record, record_with},
+};
 use crate::{
     recovery::{SessionId, lifecycle::Remembered},
     store::{self, Batch, Records, StoreError, records::Ticket},
@@ -75,6 +78,21 @@ impl Journal {
         let change = Change::Write(Arc::clone(entry), remembered);
         self.waiting().changes.insert(entry.id.clone(), change);
         self.0.wake.notify_one();
+    }
+
+    /// Whether a session could be written with this spec, as far as that can be known without writing it.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(crate) fn check(
+        &self,
+        entry: &SessionEntry,
+        spec: &SessionSpec,
+        remembered: &Remembered,
+    ) -> Result<(), StoreError> {
+        let record = record_with(entry, spec, remembered);
+        self.0.records.stage_session_over(Batch::new(), &record).map(drop)
     }
 
     /// Removes a session that nobody needs to know any more; with `ticket`, of one whose creation may have been

@@ -19,8 +19,10 @@ mod crash;
 mod intake;
 mod journal;
 mod messages;
+mod patch;
 mod record;
 mod report;
+mod respec;
 mod seat;
 mod spec;
 mod state;
@@ -48,7 +50,9 @@ pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
     Interrupt, Operate, Operation, Pause, Resume, SendAudio, ShedCopies, Watch,
 };
+pub use patch::{Expected, Revision};
 pub(crate) use record::{moment, record, remembered, spec as spec_of_record};
+pub use respec::{DeleteIf, NotChanged, Respec};
 pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::{Beginning, start};
 pub use view::{ErrorView, Origin, SessionEntry, SessionView, Snapshot};
@@ -78,6 +82,8 @@ pub(crate) struct SessionContext {
     pub(crate) journal: Journal,
     pub(crate) outbox: OutboxShare,
     pub(crate) bounds: ClientBounds,
+    /// What is configured for sessions that do not say.
+    pub(crate) continuity: Continuity,
 }
 
 /// How long a session waits for its client.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use secrecy::ExposeSecret as _;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{EgressSpec, Origin, SessionEntry, SessionSpec};
+use super::{EgressSpec, Origin, Revision, SessionEntry, SessionSpec};
 use crate::{
     recovery::{
         Moment,
@@ -28,6 +28,15 @@ pub(crate) const fn moment(time: UnixMillis) -> Moment {
 
 /// The record of a session of which `remembered` is to be remembered.
 pub(crate) fn record(entry: &SessionEntry, remembered: &Remembered) -> SessionRecord {
+    record_with(entry, &entry.spec.load(), remembered)
+}
+
+/// As [`record`], with another spec than it has.
+pub(super) fn record_with(
+    entry: &SessionEntry,
+    spec: &SessionSpec,
+    remembered: &Remembered,
+) -> SessionRecord {
     let origin = **entry.origin.load();
     let Remembered { standing, restarts, used, attempts, renewals, strikes, last_error } = remembered;
     SessionRecord {
@@ -39,7 +48,7 @@ pub(crate) fn record(entry: &SessionEntry, remembered: &Remembered) -> SessionRe
             Origin::Api | Origin::Ingress => OriginRecord::Ingress,
         },
         created_at: calendar(entry.created_at),
-        spec: spec_record(&entry.spec.load(), origin),
+        spec: spec_record(spec, origin),
         desired: desired(standing),
         restarts: *restarts,
         budget: BudgetRecord {
@@ -98,7 +107,7 @@ pub(crate) fn remembered(record: &SessionRecord) -> Remembered {
     }
 }
 
-fn spec_record(spec: &SessionSpec, origin: Origin) -> SpecRecord {
+pub(super) fn spec_record(spec: &SessionSpec, origin: Origin) -> SpecRecord {
     SpecRecord {
         avatar_id: spec.avatar_id.clone(),
         sample_rate: spec.sample_rate,
@@ -111,6 +120,7 @@ fn spec_record(spec: &SessionSpec, origin: Origin) -> SpecRecord {
         },
         labels: spec.labels.clone(),
         continuity: spec.continuity.as_ref().and_then(spelling),
+        revision: spec.revision.0,
     }
 }
 
@@ -151,7 +161,8 @@ fn egress_record(egress: &EgressSpec) -> EgressRecord {
 ///
 /// The field that this version does not understand.
 pub(crate) fn spec(record: SpecRecord) -> Result<SessionSpec, String> {
-    let SpecRecord { avatar_id, sample_rate, bitrate, audio_format, egress, labels, continuity } = record;
+    let SpecRecord { avatar_id, sample_rate, bitrate, audio_format, egress, labels, continuity, revision } =
+        record;
     Ok(SessionSpec {
         avatar_id,
         sample_rate,
@@ -160,6 +171,7 @@ pub(crate) fn spec(record: SpecRecord) -> Result<SessionSpec, String> {
         egress: egress.map(egress_spec),
         labels,
         continuity: continuity.map(|text| spelt("continuity", text)).transpose()?,
+        revision: Revision(revision),
     })
 }
 

@@ -8,5 +8,5 @@ mod tenant;
 
 pub use labels::{BreakerLabel, Direction, Invariant, RequestOutcome};
 pub use logs::{LogFormat, LogsError, init_logs};
-pub use metrics::{Metrics, SeatedClient, Traffic, UpstreamMetrics};
+pub use metrics::{Metrics, SeatedClient, TlsMetrics, Traffic, UpstreamMetrics};
 pub use tenant::{OpenConnection, TenantMetrics};

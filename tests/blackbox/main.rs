@@ -7,11 +7,13 @@
     reason = "a test that cannot run its subject has failed"
 )]
 
+mod certificates;
 mod http;
 mod process;
 mod world;
 
 mod access;
+mod audit;
 mod bodies;
 mod commands;
 mod ending;
@@ -19,7 +21,12 @@ mod inputs;
 mod kill;
 mod listing;
 mod many;
+mod matrix;
 mod nonsense;
+mod openapi;
+mod patching;
+mod request_id;
 mod secrets;
 mod sessions;
 mod tap;
+mod tls;

@@ -15,7 +15,7 @@ mod protocol;
 pub mod rendering;
 mod scanner;
 mod seated;
-mod upgrade;
+pub(super) mod upgrade;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
