@@ -10,15 +10,15 @@ use tokio::task::JoinHandle;
 use super::keeping;
 pub use super::keeping::StoreUnusable;
 use crate::{
-    config::{Config, Recovery, UpstreamAuth},
+    config::{Config, UpstreamAuth},
     http::{self, Listeners, ProcessLifecycle},
-    manager::{self, Limits, ManagerHandle, Running, TenantRuntime, Undone},
+    manager::{self, Limits, ManagerHandle, Opened, Roster, Running, TenantsUnusable, Undone},
     outbox::LedgerConfig,
-    recovery::{FleetConfig, RecoveryConfig},
+    recovery::FleetConfig,
     session::OutboxBudget,
     store::Records,
     telemetry::Metrics,
-    tenants::{AdminKey, Directory},
+    tenants::AdminKey,
     upstream::{Auth, Deadlines, UpstreamConfig},
 };
 
@@ -51,6 +51,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreUnusable),
+    /// The tenants cannot be had.
+    #[error("the tenants cannot be had: {0}")]
+    Tenants(#[from] TenantsUnusable),
     /// The sessions of an earlier process cannot be had.
     #[error("the sessions of an earlier process cannot be restored: {0}")]
     Sessions(Undone),
@@ -75,10 +78,11 @@ impl Process {
         let data = http::bind(config.server.listen, "server.listen")?;
         let admin = http::bind(config.admin.listen, "admin.listen")?;
         let metrics = Arc::new(Metrics::new(config.telemetry.max_tenant_labels as usize));
-        let records = keeping::open(&config.store, &metrics).await?;
+        let (records, pepper) = keeping::open(&config.store, &metrics).await?;
         raise_file_limit(config.sessions.max);
-        let directory = Arc::new(Directory::new(config));
-        let running = manager::start(manager_setup(config, &directory, &metrics, &records))?;
+        let opened = Opened::read(config, &records, pepper, &metrics).await?;
+        let running = manager::start(manager_setup(config, opened.roster(), &metrics, &records))?;
+        let tenants = opened.with(running.handle.clone());
         let restored = running.handle.restore().await.map_err(StartError::Sessions)?;
         tracing::info!(
             started = restored.started,
@@ -91,7 +95,7 @@ impl Process {
         let listeners = http::serve(
             http::Setup {
                 manager: running.handle.clone(),
-                directory,
+                tenants,
                 admin_key: AdminKey::new(&config.admin).map(Arc::new),
                 policy: Arc::new(config.recovery.policy.clone()),
                 metrics: Arc::clone(&metrics),
@@ -169,26 +173,14 @@ fn raise_file_limit(max_sessions: u32) {
 
 fn manager_setup(
     config: &Config,
-    directory: &Directory,
+    roster: Roster,
     metrics: &Arc<Metrics>,
     records: &Records,
 ) -> manager::Setup {
-    let tenants = directory
-        .iter()
-        .map(|tenant| {
-            let runtime = TenantRuntime {
-                tenant: Arc::clone(tenant),
-                recovery: Arc::new(recovery_config(config, tenant.policy.clone())),
-                metrics: metrics.tenant(&tenant.id),
-                outbox: Arc::new(OutboxBudget::new(config.outbox.tenant_bytes)),
-            };
-            (tenant.id.clone(), Arc::new(runtime))
-        })
-        .collect();
     manager::Setup {
         upstream: Arc::new(upstream_config(config)),
         fleet: fleet_config(config),
-        tenants,
+        roster,
         ledger: LedgerConfig {
             continuity: config.defaults.continuity,
             session_bytes: config.outbox.session_bytes,
@@ -206,11 +198,6 @@ fn manager_setup(
         },
         metrics: Arc::clone(metrics),
     }
-}
-
-fn recovery_config(config: &Config, policy: crate::recovery::Policy) -> RecoveryConfig {
-    let Recovery { backoff, budget, stable_after, .. } = &config.recovery;
-    RecoveryConfig { policy, backoff: *backoff, budget: *budget, stable_after: *stable_after }
 }
 
 fn upstream_config(config: &Config) -> UpstreamConfig {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::{self, Config, LogFormat},
+    manager::TenantsUnusable,
     telemetry,
 };
 
@@ -59,7 +60,10 @@ async fn serve(config: Config) -> ExitCode {
         Err(error) => {
             output::complain(&format!("greenroom: {error}"));
             return ExitCode::from(match error {
-                StartError::Store(_) | StartError::Sessions(_) => EX_IOERR,
+                StartError::Tenants(TenantsUnusable::InBoth(_)) => EX_CONFIG,
+                StartError::Tenants(TenantsUnusable::Store(_))
+                | StartError::Store(_)
+                | StartError::Sessions(_) => EX_IOERR,
                 StartError::Io(_) => EX_SOFTWARE,
             });
         }

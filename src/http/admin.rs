@@ -61,7 +61,7 @@ pub(super) async fn codes(app: web::Data<App>, _scope: Scope) -> HttpResponse {
 
 async fn operate_tenant(app: &App, tenant: &str, operation: Operation) -> Result<HttpResponse, Problem> {
     let tenant = TenantId::from(tenant);
-    if !app.manager.tenants().contains_key(&tenant) {
+    if app.manager.tenant(tenant.as_str()).is_none() {
         return Err(Problem::not_found("tenant"));
     }
     let sessions = app.manager.operate_tenant(&tenant, operation).await?;

@@ -14,6 +14,7 @@ mod playing;
 mod problem;
 mod requests;
 mod sessions;
+mod tenants;
 
 use std::{
     any::Any,
@@ -47,11 +48,11 @@ pub use problem::Problem;
 
 use crate::{
     config,
-    manager::ManagerHandle,
+    manager::{ManagerHandle, TenantBook},
     recovery::Policy,
     store::Records,
     telemetry::Metrics,
-    tenants::{AdminKey, Directory},
+    tenants::AdminKey,
 };
 
 /// How long a client may take to send a request's head.
@@ -101,7 +102,7 @@ impl ProcessLifecycle {
 pub(crate) struct App {
     pub(crate) surface: Surface,
     pub(crate) manager: ManagerHandle,
-    pub(crate) directory: Arc<Directory>,
+    pub(crate) tenants: TenantBook,
     pub(crate) admin_key: Option<Arc<AdminKey>>,
     pub(crate) policy: Arc<Policy>,
     pub(crate) metrics: Arc<Metrics>,
@@ -117,8 +118,8 @@ pub(crate) struct App {
 pub struct Setup {
     /// The manager.
     pub manager: ManagerHandle,
-    /// The tenants and their keys.
-    pub directory: Arc<Directory>,
+    /// Changes of the tenants.
+    pub tenants: TenantBook,
     /// The admin key; without one the admin API shows only, and only to this machine.
     pub admin_key: Option<Arc<AdminKey>>,
     /// The policy for every tenant that has none of its own.
@@ -175,7 +176,7 @@ pub fn serve(setup: Setup, data: TcpListener, admin_listener: TcpListener) -> io
     let app = App {
         surface: Surface::Data,
         manager: setup.manager,
-        directory: setup.directory,
+        tenants: setup.tenants,
         admin_key: setup.admin_key,
         policy: setup.policy,
         metrics: setup.metrics,
@@ -317,6 +318,23 @@ fn admin_paths(routes: &mut web::ServiceConfig) {
         .service(post("/v1/sessions/{id}/restart", sessions::restart))
         .service(post("/v1/sessions/{id}/park", sessions::park))
         .service(post("/v1/sessions/{id}/unpark", sessions::unpark))
+        .service(resource(
+            "/v1/tenants",
+            [(Method::GET, web::to(tenants::list)), (Method::POST, web::to(tenants::create))],
+        ))
+        .service(resource(
+            "/v1/tenants/{id}",
+            [
+                (Method::GET, web::to(tenants::get)),
+                (Method::PATCH, web::to(tenants::change)),
+                (Method::DELETE, web::to(tenants::delete)),
+            ],
+        ))
+        .service(resource(
+            "/v1/tenants/{id}/keys",
+            [(Method::GET, web::to(tenants::keys)), (Method::POST, web::to(tenants::add_key))],
+        ))
+        .service(resource("/v1/tenants/{id}/keys/{name}", [(Method::DELETE, web::to(tenants::remove_key))]))
         .service(post("/v1/tenants/{id}/park", admin::park_tenant))
         .service(post("/v1/tenants/{id}/unpark", admin::unpark_tenant))
         .service(post("/v1/tenants/{id}/restart", admin::restart_tenant))

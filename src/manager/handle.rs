@@ -1,12 +1,16 @@
 //! What everybody else holds of the manager.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use actix::{Addr, Handler, MailboxError, Message, dev::ToEnvelope};
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 
 use super::{
-    CreateRefused, IngressRefused, Registry, TenantRuntime, UpstreamView,
+    CreateRefused, IngressRefused, Registry, Roster, TenantRuntime, UpstreamView,
     actor::{AskUpstreams, Drain, Manager, SetBreaker, Unsuspend},
     create::{Answered, Create, CreateIngress, Promise},
     restore::{Restore, Restored},
@@ -61,7 +65,7 @@ pub enum Undone {
 pub struct ManagerHandle {
     manager: Addr<Manager>,
     registry: Arc<Registry>,
-    tenants: Arc<BTreeMap<TenantId, Arc<TenantRuntime>>>,
+    tenants: Arc<ArcSwap<Roster>>,
     clock: Clock,
     journal: Journal,
 }
@@ -70,7 +74,7 @@ impl ManagerHandle {
     pub(super) const fn new(
         manager: Addr<Manager>,
         registry: Arc<Registry>,
-        tenants: Arc<BTreeMap<TenantId, Arc<TenantRuntime>>>,
+        tenants: Arc<ArcSwap<Roster>>,
         clock: Clock,
         journal: Journal,
     ) -> Self {
@@ -82,9 +86,19 @@ impl ManagerHandle {
         &self.registry
     }
 
-    /// The tenants.
-    pub fn tenants(&self) -> &BTreeMap<TenantId, Arc<TenantRuntime>> {
-        &self.tenants
+    /// The tenants as they are now.
+    pub fn roster(&self) -> Arc<Roster> {
+        self.tenants.load_full()
+    }
+
+    /// The tenant with this id.
+    pub fn tenant(&self, id: &str) -> Option<Arc<TenantRuntime>> {
+        self.tenants.load().get(id).cloned()
+    }
+
+    /// The tenant that `presented` is a key of.
+    pub fn authenticate(&self, presented: &str) -> Option<Arc<TenantRuntime>> {
+        self.tenants.load().authenticate(presented, SystemTime::now()).cloned()
     }
 
     /// The clock of the process.
@@ -94,9 +108,10 @@ impl ManagerHandle {
 
     /// A session in JSON.
     pub fn view(&self, entry: &SessionEntry) -> SessionView {
-        let default = Policy::default();
-        let policy = self.tenants.get(&entry.tenant).map_or(&default, |runtime| &runtime.recovery.policy);
-        entry.view(&self.clock, policy)
+        match self.tenant(entry.tenant.as_str()) {
+            Some(runtime) => entry.view(&self.clock, &runtime.recovery().policy),
+            None => entry.view(&self.clock, &Policy::default()),
+        }
     }
 
     /// Makes a session, which is durable when this answers.
@@ -242,6 +257,11 @@ impl ManagerHandle {
         self.ask_manager(SetBreaker::Close).await
     }
 
+    /// Returns when everything that was noted of sessions is durable, or could not be written.
+    pub(super) async fn flush(&self) {
+        self.journal.flush().await;
+    }
+
     /// Takes no new session, ends all, and returns when the last one is gone. The caller sets the deadline.
     pub async fn drain(&self) {
         // A manager that is gone has no sessions.
@@ -283,7 +303,7 @@ impl ManagerHandle {
         tokio::time::timeout(ANSWER_DEADLINE, answer).await.unwrap_or(Err(Unreachable::Late))
     }
 
-    async fn ask_manager<M>(&self, message: M) -> Result<M::Result, Unreachable>
+    pub(super) async fn ask_manager<M>(&self, message: M) -> Result<M::Result, Unreachable>
     where
         M: Message + Send + 'static,
         M::Result: Send,
@@ -293,7 +313,11 @@ impl ManagerHandle {
         self.ask_manager_within(ANSWER_DEADLINE, message).await
     }
 
-    async fn ask_manager_within<M>(&self, deadline: Duration, message: M) -> Result<M::Result, Unreachable>
+    pub(super) async fn ask_manager_within<M>(
+        &self,
+        deadline: Duration,
+        message: M,
+    ) -> Result<M::Result, Unreachable>
     where
         M: Message + Send + 'static,
         M::Result: Send,

@@ -27,5 +27,6 @@ mod seat;
 mod storm;
 mod suspension;
 mod table;
+mod tenants;
 mod uploads;
 mod world;

@@ -185,7 +185,7 @@ impl World {
         self.request(method, &url, &tenant_key(tenant))
     }
 
-    fn request(&self, method: Method, url: &str, key: &str) -> awc::ClientRequest {
+    pub(crate) fn request(&self, method: Method, url: &str, key: &str) -> awc::ClientRequest {
         // An idle connection would hold the listener at the end for the whole of its grace.
         self.client.request(method, url).bearer_auth(key).force_close()
     }
