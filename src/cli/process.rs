@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 use super::keeping;
 pub use super::keeping::StoreUnusable;
 use crate::{
-    config::{Config, UpstreamAuth},
+    config::{Config, ConfigFile, UpstreamAuth},
     http::{self, Listeners, ProcessLifecycle},
-    manager::{self, Limits, ManagerHandle, Opened, Roster, Running, TenantsUnusable, Undone},
+    manager::{self, Limits, ManagerHandle, Opened, Reloader, Roster, Running, TenantsUnusable, Undone},
     outbox::LedgerConfig,
     recovery::FleetConfig,
     session::OutboxBudget,
@@ -34,6 +34,7 @@ const CONFIGURE_WITHIN: Duration = Duration::from_secs(10);
 /// A running Greenroom.
 pub struct Process {
     running: Running,
+    reloader: Reloader,
     listeners: Listeners,
     lifecycle: Arc<ProcessLifecycle>,
     metrics: Arc<Metrics>,
@@ -75,6 +76,15 @@ impl Process {
     ///
     /// An address cannot be bound, or the store cannot be used; the error says which.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_from(config, None).await
+    }
+
+    /// As [`Process::start`], with the file that `config` came from, so that it can be read again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Process::start`].
+    pub async fn start_from(config: &Config, file: Option<ConfigFile>) -> Result<Self, StartError> {
         let data = http::bind(config.server.listen, "server.listen")?;
         let admin = http::bind(config.admin.listen, "admin.listen")?;
         let metrics = Arc::new(Metrics::new(config.telemetry.max_tenant_labels as usize));
@@ -83,6 +93,7 @@ impl Process {
         let opened = Opened::read(config, &records, pepper, &metrics).await?;
         let running = manager::start(manager_setup(config, opened.roster(), &metrics, &records))?;
         let tenants = opened.with(running.handle.clone());
+        let reloader = Reloader::new(tenants.clone(), config, file);
         let restored = running.handle.restore().await.map_err(StartError::Sessions)?;
         tracing::info!(
             started = restored.started,
@@ -96,8 +107,8 @@ impl Process {
             http::Setup {
                 manager: running.handle.clone(),
                 tenants,
+                reloader: reloader.clone(),
                 admin_key: AdminKey::new(&config.admin).map(Arc::new),
-                policy: Arc::new(config.recovery.policy.clone()),
                 metrics: Arc::clone(&metrics),
                 lifecycle: Arc::clone(&lifecycle),
                 records: records.clone(),
@@ -109,7 +120,7 @@ impl Process {
         )?;
         let upkeep = keeping::look_after(records.clone(), config.store.encryption_key_previous.is_some());
         let shutdown = config.server.shutdown;
-        Ok(Self { running, listeners, lifecycle, metrics, records, upkeep, shutdown })
+        Ok(Self { running, reloader, listeners, lifecycle, metrics, records, upkeep, shutdown })
     }
 
     /// Where the data plane listens.
@@ -125,6 +136,11 @@ impl Process {
     /// The manager's handle.
     pub const fn manager(&self) -> &ManagerHandle {
         &self.running.handle
+    }
+
+    /// Reads the configuration file again.
+    pub const fn reloader(&self) -> &Reloader {
+        &self.reloader
     }
 
     /// The metrics.

@@ -59,8 +59,9 @@ fn read_tenant(section: &Section<'_>) -> Draft {
             section.mistake(key, format!("is missing; give {what}"));
         }
     }
-    let tenant = match (&id, app_id, upstream_api_key) {
-        (Some(id), Some(app_id), Some(upstream_api_key)) => Some(Tenant {
+    let tenant = match (id.as_ref().zip(id_place.clone()), app_id, upstream_api_key) {
+        (Some((id, place)), Some(app_id), Some(upstream_api_key)) => Some(Tenant {
+            place,
             id: TenantId::from(id.as_str()),
             app_id,
             upstream_api_key,
@@ -124,6 +125,14 @@ impl Tenant {
             return Err(text.to_owned());
         }
         Ok(())
+    }
+
+    /// Whether both are presented by the same keys, in the same order.
+    pub fn has_the_keys_of(&self, other: &Self) -> bool {
+        let keys = |tenant: &'_ Self| -> Vec<String> {
+            tenant.keys.iter().map(|key| key.expose_secret().to_owned()).collect()
+        };
+        keys(self) == keys(other)
     }
 
     /// Whether a tenant's app may have this id: it travels in headers.

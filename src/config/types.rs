@@ -13,6 +13,7 @@ use std::{
 use secrecy::{SecretBox, SecretString};
 use url::Url;
 
+use super::Place;
 use crate::{
     errors::{Action, ErrorCode},
     outbox::Continuity,
@@ -373,6 +374,8 @@ impl Default for Telemetry {
 /// One of `[[tenants]]`.
 #[derive(Clone, Debug)]
 pub struct Tenant {
+    /// Where its id is written.
+    pub place: Place,
     /// Its name in the API, the logs and the metrics.
     pub id: TenantId,
     /// Its app at the avatar service.

@@ -45,13 +45,14 @@ struct CodeView {
 
 /// `GET /v1/codes`.
 pub(super) async fn codes(app: web::Data<App>, _scope: Scope) -> HttpResponse {
+    let policy = app.tenants.policy();
     let codes: Vec<CodeView> = ErrorCode::ALL
         .into_iter()
         .map(|code| CodeView {
             code,
             meaning: code.meaning(),
             must_act: code.must_act(),
-            action: app.policy.action(code).as_str(),
+            action: policy.action(code).as_str(),
             docs_url: code.docs_url(),
             count: app.metrics.error_count(code),
         })

@@ -48,8 +48,7 @@ pub use problem::Problem;
 
 use crate::{
     config,
-    manager::{ManagerHandle, TenantBook},
-    recovery::Policy,
+    manager::{ManagerHandle, Reloader, TenantBook},
     store::Records,
     telemetry::Metrics,
     tenants::AdminKey,
@@ -103,8 +102,8 @@ pub(crate) struct App {
     pub(crate) surface: Surface,
     pub(crate) manager: ManagerHandle,
     pub(crate) tenants: TenantBook,
+    pub(crate) reloader: Reloader,
     pub(crate) admin_key: Option<Arc<AdminKey>>,
-    pub(crate) policy: Arc<Policy>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lifecycle: Arc<ProcessLifecycle>,
     pub(crate) records: Records,
@@ -120,10 +119,10 @@ pub struct Setup {
     pub manager: ManagerHandle,
     /// Changes of the tenants.
     pub tenants: TenantBook,
+    /// Reads the configuration file again.
+    pub reloader: Reloader,
     /// The admin key; without one the admin API shows only, and only to this machine.
     pub admin_key: Option<Arc<AdminKey>>,
-    /// The policy for every tenant that has none of its own.
-    pub policy: Arc<Policy>,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
     /// Whether the process goes on.
@@ -177,8 +176,8 @@ pub fn serve(setup: Setup, data: TcpListener, admin_listener: TcpListener) -> io
         surface: Surface::Data,
         manager: setup.manager,
         tenants: setup.tenants,
+        reloader: setup.reloader,
         admin_key: setup.admin_key,
-        policy: setup.policy,
         metrics: setup.metrics,
         lifecycle: setup.lifecycle,
         records: setup.records,
@@ -338,6 +337,7 @@ fn admin_paths(routes: &mut web::ServiceConfig) {
         .service(post("/v1/tenants/{id}/park", admin::park_tenant))
         .service(post("/v1/tenants/{id}/unpark", admin::unpark_tenant))
         .service(post("/v1/tenants/{id}/restart", admin::restart_tenant))
+        .service(post("/v1/config/reload", tenants::reload))
         .service(get("/v1/upstreams", admin::upstreams))
         .service(post("/v1/upstreams/{name}/open", admin::open_upstream))
         .service(post("/v1/upstreams/{name}/close", admin::close_upstream))

@@ -148,6 +148,24 @@ impl ManagerHandle {
     ///
     /// The store cannot be read, or the manager did not answer.
     pub async fn restore(&self) -> Result<Restored, Undone> {
+        let restored = self.restore_those(|_tenant| true).await?;
+        for (tenant, sessions) in &restored.without_tenant {
+            tracing::error!(
+                %tenant, sessions,
+                "sessions of a tenant that the configuration does not name are kept and not started"
+            );
+        }
+        Ok(restored)
+    }
+
+    /// Takes the sessions of tenants over that are back, and of which nothing is here.
+    pub(super) async fn restore_of(&self, tenants: &[TenantId]) -> Result<Restored, Undone> {
+        // What was noted of them when they left must be in the store.
+        self.flush().await;
+        self.restore_those(|tenant| tenants.contains(tenant)).await
+    }
+
+    async fn restore_those(&self, is_meant: impl Fn(&TenantId) -> bool) -> Result<Restored, Undone> {
         let records = self.journal.records();
         let (mut sessions, mut unreadable, mut after) = (Vec::new(), 0, None);
         loop {
@@ -156,7 +174,8 @@ impl ManagerHandle {
                 tracing::error!(%error, "a session is kept, but cannot be read");
             }
             unreadable += page.unreadable.len();
-            sessions.extend(page.records.into_iter().map(|kept| kept.record));
+            let records = page.records.into_iter().map(|kept| kept.record);
+            sessions.extend(records.filter(|record| is_meant(&record.tenant)));
             match page.next {
                 Some(next) => after = Some(next),
                 None => break,
@@ -164,12 +183,6 @@ impl ManagerHandle {
         }
         let mut restored: Restored = self.ask_manager_within(CREATE_DEADLINE, Restore(sessions)).await?;
         restored.unreadable += unreadable;
-        for (tenant, sessions) in &restored.without_tenant {
-            tracing::error!(
-                %tenant, sessions,
-                "sessions of a tenant that the configuration does not name are kept and not started"
-            );
-        }
         Ok(restored)
     }
 

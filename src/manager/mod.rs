@@ -33,8 +33,8 @@ pub use restore::Restored;
 use shard::Shard;
 use tenants::Leaving;
 pub use tenants::{
-    KeyInfo, KeyMade, KeyName, Opened, Own, Roster, TenantBook, TenantDefaults, TenantMade, TenantPatch,
-    TenantPromise, TenantRefused, TenantsUnusable,
+    KeyInfo, KeyMade, KeyName, Opened, Own, ReloadRefused, Reloaded, Reloader, Roster, TenantBook,
+    TenantDefaults, TenantMade, TenantPatch, TenantPromise, TenantRefused, TenantsUnusable,
 };
 
 use crate::{

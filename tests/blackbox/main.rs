@@ -9,6 +9,7 @@
 
 mod http;
 mod process;
+mod reload;
 mod world;
 
 mod access;

@@ -22,6 +22,8 @@ mod lingering;
 mod operator;
 mod outage;
 mod panics;
+mod quotas;
+mod reload;
 mod requests;
 mod seat;
 mod storm;

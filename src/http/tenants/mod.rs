@@ -16,7 +16,7 @@ use super::{
     idempotency::{self, Turn},
 };
 use crate::{
-    manager::{KeyMade, KeyName, TenantMade, TenantPatch, TenantPromise, TenantRefused},
+    manager::{KeyMade, KeyName, ReloadRefused, TenantMade, TenantPatch, TenantPromise, TenantRefused},
     recovery::TenantId,
     store::records::{StoredAnswer, Ticket},
 };
@@ -252,6 +252,29 @@ pub(super) async fn add_key(
 fn key_made(tenant: &str, made: &KeyMade) -> StoredAnswer {
     let view = KeyView::of(&made.name.info()).with_key(made.key.expose_secret());
     answer(&format!("/v1/tenants/{tenant}/keys/{}", made.name.name), &view)
+}
+
+/// `POST /v1/config/reload`: reads the configuration file again, and makes all of what it says of tenants hold, or
+/// nothing.
+pub(super) async fn reload(app: web::Data<App>, _scope: Scope) -> Result<HttpResponse, Problem> {
+    to_its_end(async move {
+        let refused = match app.reloader.reload().await {
+            Ok(reloaded) => return Ok(HttpResponse::Ok().json(reloaded)),
+            Err(refused) => refused,
+        };
+        let (reasons, detail) = (refused.reasons(), refused.to_string());
+        Err(match refused {
+            ReloadRefused::NoFile => Problem::new(StatusCode::CONFLICT, "noConfigFile", detail),
+            ReloadRefused::Config(_) => {
+                let detail =
+                    "the configuration file is refused, and nothing has changed; mend what errors names";
+                Problem::unprocessable("configRefused", detail).with_errors(reasons)
+            }
+            ReloadRefused::Store(error) => error.into(),
+            ReloadRefused::Unreachable(_) => Problem::unavailable(detail),
+        })
+    })
+    .await
 }
 
 /// `DELETE /v1/tenants/{id}/keys/{name}`: whoever presents it from now on is nobody.

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use arc_swap::ArcSwap;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use rand::Rng as _;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     config,
     manager::{ManagerHandle, Unreachable},
-    recovery::TenantId,
+    recovery::{Policy, TenantId},
     session::{Operation, TenantRuntime, TenantTerms},
     store::{
         Batch, Expect, Pepper, Records, StoreError,
@@ -100,6 +101,8 @@ pub(super) struct Shared {
     pub(super) records: Records,
     pub(super) pepper: Arc<Pepper>,
     pub(super) metrics: Arc<Metrics>,
+    /// The action for each code, for a tenant that has none of its own.
+    pub(super) policy: ArcSwap<Policy>,
     /// Held over a whole change: changes are rare, and each builds on the one before.
     pub(super) book: Mutex<Book>,
 }
@@ -109,6 +112,11 @@ pub(super) struct Shared {
 pub struct TenantBook(pub(super) Arc<Shared>);
 
 impl TenantBook {
+    /// The action for each code, for a tenant that has none of its own.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.0.policy.load_full()
+    }
+
     /// Makes a tenant with its first key. Both are durable when this answers.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! change   what an operator may say of a tenant
 //! opening  the tenants at the start of a process
 //! apply    the manager's part: the new roster and terms, and whoever is released by them
+//! reload   the configuration file, read again
 //! leaving  the end of a tenant: its connections are closed, its sessions forgotten
 //! ```
 
@@ -15,6 +16,7 @@ mod book;
 mod change;
 mod leaving;
 mod opening;
+mod reload;
 mod roster;
 mod terms;
 
@@ -23,5 +25,6 @@ pub use book::{TenantBook, TenantMade, TenantPromise};
 pub use change::{KeyMade, KeyName, Own, TenantPatch, TenantRefused};
 pub(super) use leaving::{Dismiss, Leaving};
 pub use opening::{Opened, TenantsUnusable};
+pub use reload::{ReloadRefused, Reloaded, Reloader};
 pub use roster::{KeyInfo, Roster};
 pub use terms::TenantDefaults;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use arc_swap::ArcSwap;
 use tokio::sync::Mutex;
 
 use super::{
@@ -92,7 +93,8 @@ impl Opened {
     /// The book, once there is a manager that changes can be applied to.
     pub fn with(self, manager: ManagerHandle) -> TenantBook {
         let Self { book, pepper, records, metrics } = self;
-        TenantBook(Arc::new(Shared { manager, records, pepper, metrics, book: Mutex::new(book) }))
+        let policy = ArcSwap::from_pointee(book.defaults.recovery.policy.clone());
+        TenantBook(Arc::new(Shared { manager, records, pepper, metrics, policy, book: Mutex::new(book) }))
     }
 }
 

@@ -98,6 +98,14 @@ impl TenantDefaults {
     }
 }
 
+/// Whether nothing of a tenant is another.
+pub(super) fn is_same(before: &TenantTerms, now: &TenantTerms) -> bool {
+    use secrecy::ExposeSecret as _;
+    // What is shown of a tenant is all of it but its secret.
+    before.tenant.upstream_api_key.expose_secret() == now.tenant.upstream_api_key.expose_secret()
+        && format!("{before:?}") == format!("{now:?}")
+}
+
 /// The keys of a tenant of the configuration file, which have no names there.
 pub(super) fn keys_of_file(tenant: &config::Tenant, pepper: &Pepper) -> Vec<ClientKeyRecord> {
     use secrecy::ExposeSecret as _;
