@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot run its subject has failed")]
 
+use std::sync::Arc;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{ErrorKind, Write},
@@ -87,7 +89,7 @@ fn exercise(metrics: &Metrics) {
     metrics.outbox_bytes().increment(4096.0);
     tenant.suspended();
     tenant.budget_exhausted();
-    let mut connection = tenant.connection();
+    let mut connection = tenant.connection(&Arc::default());
     connection.count_time();
     let upstream = metrics.upstream("main");
     upstream.breaker(BreakerLabel::Open);

@@ -32,12 +32,16 @@ pub enum StoreUnusable {
     Read(#[from] StoreError),
 }
 
-/// Opens the store that the configuration names, and sees that its key opens what is in it.
+/// Opens the store that the configuration names, and sees that its key opens what is in it. The pepper
+/// is that of the hashes of clients' keys.
 ///
 /// # Errors
 ///
 /// The file cannot be opened, or the key is not the one that it is sealed with.
-pub(super) async fn open(section: &Section, metrics: &Arc<Metrics>) -> Result<Records, StoreUnusable> {
+pub(super) async fn open(
+    section: &Section,
+    metrics: &Arc<Metrics>,
+) -> Result<(Records, Pepper), StoreUnusable> {
     let store: Arc<dyn Store> = match &section.place {
         StorePlace::Memory => Arc::new(Memory::new()),
         StorePlace::Redb(path) => {
@@ -59,8 +63,8 @@ pub(super) async fn open(section: &Section, metrics: &Arc<Metrics>) -> Result<Re
     let vault =
         Vault::new(key(&section.encryption_key), key(&section.encryption_key_previous), allows_plaintext);
     // A key that does not open this record opens none: that is told now, and not session by session.
-    Pepper::load(&*store, &vault).await?;
-    Ok(Records::new(store, Arc::new(vault)))
+    let pepper = Pepper::load(&*store, &vault).await?;
+    Ok((Records::new(store, Arc::new(vault)), pepper))
 }
 
 /// Seals anew what an earlier key has sealed, and says so where there is one, then deletes what expires, for as long as the process serves.

@@ -8,6 +8,7 @@ mod figures;
 mod keeping;
 mod output;
 pub mod process;
+mod reload;
 mod serve;
 mod signals;
 mod simulate;

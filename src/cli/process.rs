@@ -10,15 +10,15 @@ use tokio::{sync::Notify, task::JoinHandle};
 use super::keeping;
 pub use super::keeping::StoreUnusable;
 use crate::{
-    config::{Config, Recovery, Tls, UpstreamAuth},
+    config::{Config, ConfigFile, Tls, UpstreamAuth},
     http::{self, ListenerTls, Listeners, ProcessLifecycle},
-    manager::{self, Limits, ManagerHandle, Running, TenantRuntime, Undone},
+    manager::{self, Limits, ManagerHandle, Opened, Reloader, Roster, Running, TenantsUnusable, Undone},
     outbox::LedgerConfig,
-    recovery::{FleetConfig, RecoveryConfig},
+    recovery::FleetConfig,
     session::OutboxBudget,
     store::Records,
     telemetry::Metrics,
-    tenants::{AdminKey, Directory},
+    tenants::AdminKey,
     upstream::{Auth, Deadlines, Pace, UpstreamConfig},
 };
 
@@ -34,6 +34,7 @@ const CONFIGURE_WITHIN: Duration = Duration::from_secs(10);
 /// A running Greenroom.
 pub struct Process {
     running: Running,
+    reloader: Reloader,
     listeners: Listeners,
     lifecycle: Arc<ProcessLifecycle>,
     metrics: Arc<Metrics>,
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreUnusable),
+    /// The tenants cannot be had.
+    #[error("the tenants cannot be had: {0}")]
+    Tenants(#[from] TenantsUnusable),
     /// The sessions of an earlier process cannot be had.
     #[error("the sessions of an earlier process cannot be restored: {0}")]
     Sessions(Undone),
@@ -73,17 +77,28 @@ impl Process {
     ///
     /// An address cannot be bound, a certificate cannot be used, or the store cannot be used; the error says which.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_from(config, None).await
+    }
+
+    /// As [`Process::start`], with the file that `config` came from, so that it can be read again.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Process::start`].
+    pub async fn start_from(config: &Config, file: Option<ConfigFile>) -> Result<Self, StartError> {
         let data = http::bind(config.server.listen, "server.listen")?;
         let admin = http::bind(config.admin.listen, "admin.listen")?;
         let metrics = Arc::new(Metrics::new(config.telemetry.max_tenant_labels as usize));
-        let records = keeping::open(&config.store, &metrics).await?;
+        let (records, pepper) = keeping::open(&config.store, &metrics).await?;
         raise_file_limit(config.sessions.max);
-        let directory = Arc::new(Directory::new(config));
         let data_tls = listener_tls("server", config.server.tls.as_ref(), &metrics)?;
         let admin_tls = listener_tls("admin", config.admin.tls.as_ref(), &metrics)?;
         let reload = Arc::new(Notify::new());
         let certificates: Vec<_> = [&data_tls, &admin_tls].into_iter().flatten().cloned().collect();
-        let running = manager::start(manager_setup(config, &directory, &metrics, &records))?;
+        let opened = Opened::read(config, &records, pepper, &metrics).await?;
+        let running = manager::start(manager_setup(config, opened.roster(), &metrics, &records))?;
+        let tenants = opened.with(running.handle.clone());
+        let reloader = Reloader::new(tenants.clone(), config, file);
         let restored = running.handle.restore().await.map_err(StartError::Sessions)?;
         tracing::info!(
             started = restored.started,
@@ -96,9 +111,9 @@ impl Process {
         let listeners = http::serve(
             http::Setup {
                 manager: running.handle.clone(),
-                directory,
+                tenants,
+                reloader: reloader.clone(),
                 admin_key: AdminKey::new(&config.admin).map(Arc::new),
-                policy: Arc::new(config.recovery.policy.clone()),
                 metrics: Arc::clone(&metrics),
                 lifecycle: Arc::clone(&lifecycle),
                 records: records.clone(),
@@ -115,7 +130,7 @@ impl Process {
         }
         let upkeep = keeping::look_after(records.clone(), config.store.encryption_key_previous.is_some());
         let shutdown = config.server.shutdown;
-        Ok(Self { running, listeners, lifecycle, metrics, records, upkeep, reload, shutdown })
+        Ok(Self { running, reloader, listeners, lifecycle, metrics, records, upkeep, reload, shutdown })
     }
 
     /// Where the data plane listens.
@@ -131,6 +146,11 @@ impl Process {
     /// The manager's handle.
     pub const fn manager(&self) -> &ManagerHandle {
         &self.running.handle
+    }
+
+    /// Reads the configuration file again.
+    pub const fn reloader(&self) -> &Reloader {
+        &self.reloader
     }
 
     /// The metrics.
@@ -194,26 +214,14 @@ fn raise_file_limit(max_sessions: u32) {
 
 fn manager_setup(
     config: &Config,
-    directory: &Directory,
+    roster: Roster,
     metrics: &Arc<Metrics>,
     records: &Records,
 ) -> manager::Setup {
-    let tenants = directory
-        .iter()
-        .map(|tenant| {
-            let runtime = TenantRuntime {
-                tenant: Arc::clone(tenant),
-                recovery: Arc::new(recovery_config(config, tenant.policy.clone())),
-                metrics: metrics.tenant(&tenant.id),
-                outbox: Arc::new(OutboxBudget::new(config.outbox.tenant_bytes)),
-            };
-            (tenant.id.clone(), Arc::new(runtime))
-        })
-        .collect();
     manager::Setup {
         upstream: Arc::new(upstream_config(config)),
         fleet: fleet_config(config),
-        tenants,
+        roster,
         ledger: LedgerConfig {
             continuity: config.defaults.continuity,
             session_bytes: config.outbox.session_bytes,
@@ -231,11 +239,6 @@ fn manager_setup(
         },
         metrics: Arc::clone(metrics),
     }
-}
-
-fn recovery_config(config: &Config, policy: crate::recovery::Policy) -> RecoveryConfig {
-    let Recovery { backoff, budget, stable_after, .. } = &config.recovery;
-    RecoveryConfig { policy, backoff: *backoff, budget: *budget, stable_after: *stable_after }
 }
 
 fn upstream_config(config: &Config) -> UpstreamConfig {

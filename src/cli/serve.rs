@@ -7,10 +7,11 @@ use actix::System;
 use super::{
     output,
     process::{End, Process, StartError},
-    signals,
+    reload, signals,
 };
 use crate::{
-    config::{self, Config, LogFormat},
+    config::{self, Config, ConfigFile, LogFormat},
+    manager::TenantsUnusable,
     telemetry,
 };
 
@@ -34,8 +35,8 @@ pub(super) struct Args {
 
 #[expect(clippy::needless_pass_by_value, reason = "every subcommand's `run` takes its arguments so")]
 pub(super) fn run(args: Args) -> ExitCode {
-    let config = match config::load(&args.config, &config::environment()) {
-        Ok(config) => config,
+    let (config, file) = match ConfigFile::load(&args.config, config::environment()) {
+        Ok(loaded) => loaded,
         Err(mistakes) => {
             output::complain(&mistakes.to_string());
             return ExitCode::from(EX_CONFIG);
@@ -49,22 +50,26 @@ pub(super) fn run(args: Args) -> ExitCode {
         output::complain(&format!("greenroom: {error}"));
         return ExitCode::from(EX_CONFIG);
     }
-    System::new().block_on(serve(config))
+    System::new().block_on(serve(config, file))
 }
 
-async fn serve(config: Config) -> ExitCode {
+async fn serve(config: Config, file: ConfigFile) -> ExitCode {
     let told_to_end = signals::terminate();
-    let mut process = match Process::start(&config).await {
+    let mut process = match Process::start_from(&config, Some(file)).await {
         Ok(process) => process,
         Err(error) => {
             output::complain(&format!("greenroom: {error}"));
             return ExitCode::from(match error {
-                StartError::Store(_) | StartError::Sessions(_) => EX_IOERR,
+                StartError::Tenants(TenantsUnusable::InBoth(_)) => EX_CONFIG,
+                StartError::Tenants(TenantsUnusable::Store(_))
+                | StartError::Store(_)
+                | StartError::Sessions(_) => EX_IOERR,
                 StartError::Io(_) => EX_SOFTWARE,
             });
         }
     };
     signals::reload_on_hangup(Arc::clone(process.reload()));
+    reload::on_hangup(process.reloader().clone());
     tracing::info!(
         data = %process.data_address(), admin = %process.admin_address(), tenants = config.tenants.len(),
         "greenroom serves"

@@ -8,6 +8,7 @@
 //! levels, and the position of a tenant in the file is a level (`GREENROOM_TENANTS__0__MAX_SESSIONS`). The
 //! text is a TOML value where it is one, and else a string.
 
+mod changes;
 mod mistakes;
 mod overrides;
 mod reader;
@@ -28,7 +29,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -40,6 +41,7 @@ pub use types::{
     Upstream, UpstreamAuth,
 };
 
+use changes::Keys;
 use reader::{Report, Section};
 use tree::{Positions, parse_document};
 
@@ -56,9 +58,13 @@ const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// [`ConfigErrors::Unreadable`] where the file cannot be read, is not UTF-8 or is larger than 16 MiB; else
 /// every mistake in it.
 pub fn load(path: &Path, env: &BTreeMap<String, String>) -> Result<Config, ConfigErrors> {
+    read_file(path, env).map(|Understood { config, .. }| config)
+}
+
+fn read_file(path: &Path, env: &BTreeMap<String, String>) -> Result<Understood, ConfigErrors> {
     let text =
         read_bounded(path).map_err(|error| ConfigErrors::Unreadable { path: path.to_owned(), error })?;
-    parse(&text, &path.to_string_lossy(), env)
+    read(&text, &path.to_string_lossy(), env)
 }
 
 /// Reads the configuration from `text`; mistakes name it as `origin`, which is a path where `text` came from
@@ -68,7 +74,7 @@ pub fn load(path: &Path, env: &BTreeMap<String, String>) -> Result<Config, Confi
 ///
 /// Every mistake in it.
 pub fn parse(text: &str, origin: &str, env: &BTreeMap<String, String>) -> Result<Config, ConfigErrors> {
-    parse_noting_keys(text, origin, env).map(|(config, _)| config)
+    read(text, origin, env).map(|Understood { config, .. }| config)
 }
 
 /// The process's environment, for [`load`]. Variables that are not UTF-8 are left out.
@@ -78,12 +84,53 @@ pub fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// As [`parse`], and gives the paths of all keys that there are.
-fn parse_noting_keys(
-    text: &str,
-    origin: &str,
-    env: &BTreeMap<String, String>,
-) -> Result<(Config, BTreeSet<String>), ConfigErrors> {
+/// A configuration that was read, and what is known of its keys.
+struct Understood {
+    config: Config,
+    /// The paths of all keys that there are; only the test of the example file asks for them.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the test of the example file"))]
+    known: BTreeSet<String>,
+    given: Keys,
+}
+
+/// The file that a configuration came from, which can be read again.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    path: PathBuf,
+    /// The environment of the process, which does not change.
+    env: BTreeMap<String, String>,
+    given: Keys,
+}
+
+impl ConfigFile {
+    /// As [`load`], and remembers what was read.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load`].
+    pub fn load(path: &Path, env: BTreeMap<String, String>) -> Result<(Config, Self), ConfigErrors> {
+        let Understood { config, given, .. } = read_file(path, &env)?;
+        Ok((config, Self { path: path.to_owned(), env, given }))
+    }
+
+    /// Reads the file as it is now.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load`].
+    pub fn read_again(&self) -> Result<(Config, Self), ConfigErrors> {
+        Self::load(&self.path, self.env.clone())
+    }
+
+    /// The keys whose values in `again`, which is `now`, are others than in this file, which was `before`, and hold
+    /// after a restart only.
+    pub fn need_restart(&self, before: &Config, again: &Self, now: &Config) -> Vec<String> {
+        changes::need_restart((before, &self.given), (now, &again.given))
+    }
+}
+
+/// As [`parse`], and gives what is known of the keys.
+fn read(text: &str, origin: &str, env: &BTreeMap<String, String>) -> Result<Understood, ConfigErrors> {
     let positions = Positions::new(Arc::from(origin), text);
     let mut tree = parse_document(&positions).map_err(ConfigErrors::Mistakes)?;
     let misplaced = overrides::apply(&mut tree, env);
@@ -94,7 +141,12 @@ fn parse_noting_keys(
     }
     let config = Section::root(&report, &tree, positions.at(0), sections::read_config);
     let (mistakes, known) = report.finish();
-    if mistakes.is_empty() { Ok((config, known)) } else { Err(ConfigErrors::Mistakes(mistakes)) }
+    let given = Keys::of(&tree);
+    if mistakes.is_empty() {
+        Ok(Understood { config, known, given })
+    } else {
+        Err(ConfigErrors::Mistakes(mistakes))
+    }
 }
 
 fn read_bounded(path: &Path) -> io::Result<String> {

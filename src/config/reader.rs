@@ -255,6 +255,32 @@ impl<'a> Section<'a> {
         self.whole(key, &range, "").and_then(|number| u32::try_from(number).ok()).unwrap_or(default)
     }
 
+    /// A number of things, where the file has one.
+    pub(super) fn own_count(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        let range = u64::from(*range.start())..=u64::from(*range.end());
+        self.whole(key, &range, "").and_then(|number| u32::try_from(number).ok())
+    }
+
+    /// A number of bytes, where the file has one.
+    pub(super) fn own_bytes(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<usize> {
+        let range = u64::from(*range.start())..=u64::from(*range.end());
+        self.whole(key, &range, " (bytes)").and_then(|number| usize::try_from(number).ok())
+    }
+
+    /// A span in seconds, where the file has one.
+    pub(super) fn own_seconds(&self, key: &'static str, range: RangeInclusive<u64>) -> Option<Duration> {
+        self.whole(key, &range, " (seconds)").map(Duration::from_secs)
+    }
+
+    /// One of a few words, where the file has one.
+    pub(super) fn own_choice<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let expected = alternatives(words.iter().map(|(word, _)| word));
+        self.text(key, &expected, |text| {
+            let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+            found.ok_or_else(|| format!("\"{}\" is not allowed; use {expected}", text.escape_debug()))
+        })
+    }
+
     /// A number of bytes.
     pub(super) fn bytes(&self, key: &'static str, default: usize, range: RangeInclusive<u32>) -> usize {
         let range = u64::from(*range.start())..=u64::from(*range.end());
@@ -332,12 +358,7 @@ impl<'a> Section<'a> {
 
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&self, key: &'static str, default: T, words: &[(&str, T)]) -> T {
-        let expected = alternatives(words.iter().map(|(word, _)| word));
-        self.text(key, &expected, |text| {
-            let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
-            found.ok_or_else(|| format!("\"{}\" is not allowed; use {expected}", text.escape_debug()))
-        })
-        .unwrap_or(default)
+        self.own_choice(key, words).unwrap_or(default)
     }
 
     /// The base of the service's addresses. The text is never quoted: it may have a password in it.

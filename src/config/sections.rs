@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Admin, Config, Deadlines, Defaults, Ingress, LogFormat, Outbox, PartialFailure, Recovery, Server,
-    Sessions, Telemetry, Upstream, UpstreamAuth,
+    Sessions, Telemetry, Tenant, Upstream, UpstreamAuth,
     reader::Section,
     store::read_store,
     tenants::{check_key, read_policy, read_tenants},
@@ -30,7 +30,7 @@ pub(super) fn read_config(root: &Section<'_>) -> Config {
     let server = root.section("server", read_server);
     let admin = root.section("admin", |section| read_admin(section, &server));
     let recovery = root.section("recovery", read_recovery);
-    let tenants = read_tenants(root, admin.key.as_ref(), &recovery.policy);
+    let tenants = read_tenants(root, admin.key.as_ref());
     Config {
         upstream: root.section("upstream", read_upstream),
         store: root.section("store", read_store),
@@ -146,7 +146,8 @@ fn read_breaker(section: &Section<'_>) -> BreakerConfig {
 fn read_defaults(section: &Section<'_>) -> Defaults {
     let words = [Continuity::Off, Continuity::Unanswered, Continuity::Resume].map(|it| (it.as_str(), it));
     let continuity = section.choice("continuity", Continuity::default(), &words);
-    Defaults { continuity }
+    let idle_timeout = section.seconds("idle_timeout_s", Duration::ZERO, Tenant::IDLE_TIMEOUT_S);
+    Defaults { continuity, idle_timeout: Some(idle_timeout).filter(|span| !span.is_zero()) }
 }
 
 fn read_recovery(section: &Section<'_>) -> Recovery {

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     errors::{Action, ErrorCode},
+    outbox::Continuity,
     recovery::{Policy, TenantId},
 };
 
@@ -21,30 +22,31 @@ struct Draft {
 }
 
 /// Reads every tenant. A tenant with a mistake is left out: the mistake stands in the report.
-pub(super) fn read_tenants(
-    root: &Section<'_>,
-    admin_key: Option<&SecretString>,
-    policy: &Policy,
-) -> Vec<Tenant> {
-    let drafts = root.sections("tenants", |section| read_tenant(section, policy));
+pub(super) fn read_tenants(root: &Section<'_>, admin_key: Option<&SecretString>) -> Vec<Tenant> {
+    let drafts = root.sections("tenants", read_tenant);
     refuse_equal_ids(root, &drafts);
     refuse_equal_keys(root, admin_key, &drafts);
     drafts.into_iter().filter_map(|draft| draft.tenant).collect()
 }
 
-fn read_tenant(section: &Section<'_>, policy: &Policy) -> Draft {
-    let id = section.text("id", "a name in quotes", |text| check_id(text).map(|()| text.to_owned()));
+fn read_tenant(section: &Section<'_>) -> Draft {
+    let id = section.text("id", "a name in quotes", |text| Tenant::check_id(text).map(|()| text.to_owned()));
     let id_place = section.node("id").map(|node| node.place.clone());
     let app_id = section.text("app_id", "the app's id in quotes", |text| {
-        let graphic = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if graphic { Ok(text.to_owned()) } else { Err("must be visible ASCII characters".to_owned()) }
+        Tenant::check_app_id(text).map(|()| text.to_owned())
     });
     let upstream_api_key = section.secret("upstream_api_key");
     let keys = read_keys(section);
-    let max_sessions = section.count("max_sessions", Tenant::DEFAULT_MAX_SESSIONS, 1..=1_000_000);
-    let policy = section.section("recovery", |recovery| {
-        recovery.section("policy", |table| read_policy(table, policy.clone()))
-    });
+    let max_sessions = section.count("max_sessions", Tenant::DEFAULT_MAX_SESSIONS, Tenant::MAX_SESSIONS);
+    let max_starts_per_minute = section.own_count("max_starts_per_minute", Tenant::STARTS_PER_MINUTE);
+    let requests_per_second = section.own_count("requests_per_second", Tenant::REQUESTS_PER_SECOND);
+    let outbox_bytes = section.own_bytes("outbox_bytes", Tenant::OUTBOX_BYTES);
+    let words = [Continuity::Off, Continuity::Unanswered, Continuity::Resume].map(|it| (it.as_str(), it));
+    let continuity = section.own_choice("continuity", &words);
+    let idle_timeout = section.own_seconds("idle_timeout_s", Tenant::IDLE_TIMEOUT_S);
+    let max_connected_minutes_per_day =
+        section.own_count("max_connected_minutes_per_day", Tenant::CONNECTED_MINUTES);
+    let policy = section.section("recovery", |recovery| recovery.section("policy", read_rows));
     let pool = section.sections("pool", read_pool).into_iter().flatten().collect();
     for (key, what) in [
         ("id", "the tenant's name in the API, logs and metrics"),
@@ -57,13 +59,20 @@ fn read_tenant(section: &Section<'_>, policy: &Policy) -> Draft {
             section.mistake(key, format!("is missing; give {what}"));
         }
     }
-    let tenant = match (&id, app_id, upstream_api_key) {
-        (Some(id), Some(app_id), Some(upstream_api_key)) => Some(Tenant {
+    let tenant = match (id.as_ref().zip(id_place.clone()), app_id, upstream_api_key) {
+        (Some((id, place)), Some(app_id), Some(upstream_api_key)) => Some(Tenant {
+            place,
             id: TenantId::from(id.as_str()),
             app_id,
             upstream_api_key,
             keys: keys.iter().map(|(key, ..)| key.clone()).collect(),
             max_sessions,
+            max_starts_per_minute,
+            requests_per_second,
+            outbox_bytes,
+            continuity,
+            idle_timeout,
+            max_connected_minutes_per_day,
             policy,
             pool,
         }),
@@ -96,21 +105,45 @@ fn read_pool(section: &Section<'_>) -> Option<PoolSpec> {
     })
 }
 
-fn check_id(text: &str) -> Result<(), String> {
-    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
-    if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
-        let shown: String = text.chars().take(64).collect();
-        return Err(format!(
-            "\"{}\" is not allowed; use 1 to 64 of the characters a-z, 0-9, _ and -",
-            shown.escape_debug()
-        ));
+impl Tenant {
+    /// Whether a tenant may have this id.
+    ///
+    /// # Errors
+    ///
+    /// Why not, and what is allowed.
+    pub fn check_id(text: &str) -> Result<(), String> {
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+        if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
+            let shown: String = text.chars().take(64).collect();
+            return Err(format!(
+                "\"{}\" is not allowed; use 1 to 64 of the characters a-z, 0-9, _ and -",
+                shown.escape_debug()
+            ));
+        }
+        if text == Self::RESERVED_ID {
+            let text = "is what the metrics call the tenants beyond telemetry.max_tenant_labels; use another";
+            return Err(text.to_owned());
+        }
+        Ok(())
     }
-    if text == Tenant::RESERVED_ID {
-        return Err(
-            "is what the metrics call the tenants beyond telemetry.max_tenant_labels; use another".to_owned()
-        );
+
+    /// Whether both are presented by the same keys, in the same order.
+    pub fn has_the_keys_of(&self, other: &Self) -> bool {
+        let keys = |tenant: &'_ Self| -> Vec<String> {
+            tenant.keys.iter().map(|key| key.expose_secret().to_owned()).collect()
+        };
+        keys(self) == keys(other)
     }
-    Ok(())
+
+    /// Whether a tenant's app may have this id: it travels in headers.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn check_app_id(text: &str) -> Result<(), String> {
+        let is_graphic = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_graphic { Ok(()) } else { Err("must be visible ASCII characters".to_owned()) }
+    }
 }
 
 fn read_keys(section: &Section<'_>) -> Vec<(SecretString, Place, String)> {
@@ -172,16 +205,19 @@ fn refuse_equal_keys(root: &Section<'_>, admin_key: Option<&SecretString>, draft
 
 /// `base`, changed by what `section` says for each code.
 pub(super) fn read_policy(section: &Section<'_>, base: Policy) -> Policy {
-    ErrorCode::ALL.into_iter().fold(base, |policy, code| {
+    read_rows(section).into_iter().fold(base, |policy, (code, action)| policy.with(code, action))
+}
+
+/// What `section` says for each code that it names.
+fn read_rows(section: &Section<'_>) -> BTreeMap<ErrorCode, Action> {
+    let row = |code: ErrorCode| {
         let action = section.text(code.as_str(), "an action in quotes", |text| {
             text.parse::<Action>().map_err(|_| {
                 let actions = alternatives(Action::ALL.iter());
                 format!("\"{}\" is no action; use {actions}", text.escape_debug())
             })
         });
-        match action {
-            Some(action) => policy.with(code, action),
-            None => policy,
-        }
-    })
+        Some((code, action?))
+    };
+    ErrorCode::ALL.into_iter().filter_map(row).collect()
 }

@@ -2,7 +2,9 @@
 //! for people, and a test holds the two together.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -11,8 +13,9 @@ use std::{
 use secrecy::{SecretBox, SecretString};
 use url::Url;
 
-use super::Tls;
+use super::{Place, Tls};
 use crate::{
+    errors::{Action, ErrorCode},
     outbox::Continuity,
     recovery::{
         Backoff, BudgetConfig, Policy, TenantId,
@@ -233,6 +236,9 @@ impl Config {
 pub struct Defaults {
     /// The continuity of a session whose creator does not say.
     pub continuity: Continuity,
+    /// How long a session may be without a client and without audio before it is closed and dormant; `None` is for
+    /// ever.
+    pub idle_timeout: Option<Duration>,
 }
 
 /// `[recovery]`.
@@ -384,6 +390,8 @@ impl Default for Telemetry {
 /// One of `[[tenants]]`.
 #[derive(Clone, Debug)]
 pub struct Tenant {
+    /// Where its id is written.
+    pub place: Place,
     /// Its name in the API, the logs and the metrics.
     pub id: TenantId,
     /// Its app at the avatar service.
@@ -394,8 +402,21 @@ pub struct Tenant {
     pub keys: Vec<SecretString>,
     /// The most sessions that it may have at once.
     pub max_sessions: u32,
-    /// The action for each code: `[recovery.policy]`, changed by the tenant's own.
-    pub policy: Policy,
+    /// The most sessions that may be made in a minute; `None` is no bound.
+    pub max_starts_per_minute: Option<u32>,
+    /// The most requests in a second over HTTP; `None` is no bound.
+    pub requests_per_second: Option<u32>,
+    /// The most bytes of audio that all its sessions keep together, where that is not `outbox.tenant_bytes`.
+    pub outbox_bytes: Option<usize>,
+    /// The continuity of its sessions, where that is not `defaults.continuity`.
+    pub continuity: Option<Continuity>,
+    /// How long a session may be without a client and without audio, where that is not `defaults.idle_timeout_s`;
+    /// zero is for ever.
+    pub idle_timeout: Option<Duration>,
+    /// The most minutes of connections in a day (UTC); `None` is no bound.
+    pub max_connected_minutes_per_day: Option<u32>,
+    /// The codes whose action is not that of `[recovery.policy]`.
+    pub policy: BTreeMap<ErrorCode, Action>,
     /// `[[tenants.pool]]`: the sessions that are kept connected for its drop-in clients.
     pub pool: Vec<PoolSpec>,
 }
@@ -437,6 +458,18 @@ impl Tenant {
     pub const MIN_KEY_BYTES: usize = 8;
     /// The greatest length of a key, in bytes: comparing in constant time costs the longest for each.
     pub const MAX_KEY_BYTES: usize = 256;
+    /// What `max_sessions` may be.
+    pub const MAX_SESSIONS: RangeInclusive<u32> = 1..=1_000_000;
+    /// What `max_starts_per_minute` may be.
+    pub const STARTS_PER_MINUTE: RangeInclusive<u32> = 1..=1_000_000;
+    /// What `requests_per_second` may be.
+    pub const REQUESTS_PER_SECOND: RangeInclusive<u32> = 1..=100_000;
+    /// What `outbox_bytes` may be, as for `outbox.tenant_bytes`.
+    pub const OUTBOX_BYTES: RangeInclusive<u32> = 1024 * 1024..=4095 * 1024 * 1024;
+    /// What `idle_timeout_s` may be; zero is for ever.
+    pub const IDLE_TIMEOUT_S: RangeInclusive<u64> = 0..=7 * 24 * 3600;
+    /// What `max_connected_minutes_per_day` may be.
+    pub const CONNECTED_MINUTES: RangeInclusive<u32> = 1..=1_000_000_000;
     /// The metrics' label for tenants without one of their own, which no tenant may have as its id.
     pub const RESERVED_ID: &'static str = "_other";
 }

@@ -94,13 +94,14 @@ pub(super) struct Codes {
                body = Codes))
 )]
 pub(super) async fn codes(app: web::Data<App>, _scope: Scope) -> HttpResponse {
+    let policy = app.tenants.policy();
     let codes: Vec<CodeView> = ErrorCode::ALL
         .into_iter()
         .map(|code| CodeView {
             code,
             meaning: code.meaning(),
             must_act: code.must_act(),
-            action: app.policy.action(code).as_str(),
+            action: policy.action(code).as_str(),
             docs_url: code.docs_url(),
             count: app.metrics.error_count(code),
         })
@@ -120,7 +121,7 @@ pub(super) struct TenantOperated {
 
 async fn operate_tenant(app: &App, tenant: &str, operation: Operation) -> Result<HttpResponse, Problem> {
     let tenant = TenantId::from(tenant);
-    if !app.manager.tenants().contains_key(&tenant) {
+    if app.manager.tenant(tenant.as_str()).is_none() {
         return Err(Problem::not_found("tenant"));
     }
     let sessions = app.manager.operate_tenant(&tenant, operation).await?;

@@ -27,8 +27,9 @@ use super::{
     body,
     problem::Code,
     request_id::RequestId,
+    tenants,
 };
-use crate::{recovery::TenantId, session::SessionEntry};
+use crate::session::SessionEntry;
 
 /// Records that are kept: some days of an operator's work, in about a megabyte.
 const MAX_RECORDS: usize = 1000;
@@ -153,15 +154,7 @@ async fn describe(app: &App, target: &Target) -> Option<Value> {
     let id = target.id.as_deref();
     match target.kind.as_str() {
         "session" => app.manager.registry().get(id?).map(|entry| describe_session(&entry)),
-        "tenant" => {
-            let tenant = TenantId::from(id?);
-            app.manager.tenants().get(&tenant)?;
-            let mut states = std::collections::BTreeMap::<&str, u64>::new();
-            for entry in app.manager.registry().of_tenant(&tenant) {
-                *states.entry(entry.snapshot.load().state_name().as_str()).or_default() += 1;
-            }
-            Some(json!({"sessions": states}))
-        }
+        "tenant" => tenants::described(app, id?),
         "upstream" => {
             let upstreams = serde_json::to_value(app.manager.upstreams().await.ok()?).ok()?;
             upstreams.as_array()?.iter().find(|upstream| upstream["name"].as_str() == id).cloned()

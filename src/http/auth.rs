@@ -20,7 +20,7 @@ impl Scope {
     /// Whether the caller may know of `entry`.
     pub(super) fn covers(&self, entry: &SessionEntry) -> bool {
         match self {
-            Self::Tenant(runtime) => runtime.tenant.id == entry.tenant,
+            Self::Tenant(runtime) => runtime.id == entry.tenant,
             Self::Operator => true,
         }
     }
@@ -28,7 +28,7 @@ impl Scope {
     /// The tenant that the caller is bound to.
     pub(super) fn tenant(&self) -> Option<&TenantId> {
         match self {
-            Self::Tenant(runtime) => Some(&runtime.tenant.id),
+            Self::Tenant(runtime) => Some(&runtime.id),
             Self::Operator => None,
         }
     }
@@ -54,11 +54,10 @@ pub(super) fn identify(request: &HttpRequest) -> Result<Scope, Problem> {
         Surface::Data => {
             let key = bearer(request)
                 .ok_or_else(|| unauthorized("send a tenant's key as `Authorization: Bearer KEY`"))?;
-            app.directory
-                .authenticate(key)
-                .and_then(|tenant| app.manager.tenants().get(&tenant.id))
-                .map(|runtime| Scope::Tenant(Arc::clone(runtime)))
-                .ok_or_else(|| unauthorized("the key belongs to no tenant"))
+            let runtime =
+                app.manager.authenticate(key).ok_or_else(|| unauthorized("the key belongs to no tenant"))?;
+            runtime.quotas.request().map_err(Problem::too_fast)?;
+            Ok(Scope::Tenant(runtime))
         }
         Surface::Admin => match &app.admin_key {
             Some(admin_key) => match bearer(request) {

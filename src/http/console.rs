@@ -3,7 +3,10 @@
 //! A tenant's Greenroom key stands where its key at the service would. Errors are the service's `errors` list, and no
 //! text has the word that the older SDKs take for refused egress credentials.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -148,10 +151,18 @@ fn refuse(not_issued: &NotIssued) -> Refused {
     }
 }
 
-fn authenticate<'a>(app: &'a App, request: &HttpRequest) -> Result<&'a Tenant, Refused> {
+fn authenticate(app: &App, request: &HttpRequest) -> Result<Arc<Tenant>, Refused> {
     let refused = |detail: &str| Refused::new(StatusCode::UNAUTHORIZED, "invalid_api_key", detail);
     let key = request.headers().get(API_KEY).and_then(|key| key.to_str().ok());
     let key = key.ok_or_else(|| refused("send a tenant's Greenroom key as X-Api-Key"))?;
-    let tenant = app.directory.authenticate(key);
-    tenant.map(AsRef::as_ref).ok_or_else(|| refused("the API key belongs to no tenant"))
+    let runtime = app.manager.authenticate(key).ok_or_else(|| refused("the API key belongs to no tenant"))?;
+    runtime.quotas.request().map_err(|too_fast| Refused {
+        retry_after_s: Some(too_fast.retry_after.as_secs() + 1),
+        ..Refused::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_requests",
+            format!("the tenant may send {} requests in a second", too_fast.bound),
+        )
+    })?;
+    Ok(runtime.tenant())
 }

@@ -18,6 +18,7 @@ mod problem;
 mod request_id;
 mod requests;
 mod sessions;
+mod tenants;
 mod tls;
 
 use std::{
@@ -55,11 +56,10 @@ pub use tls::{ListenerTls, watch as watch_certificates};
 
 use crate::{
     config,
-    manager::ManagerHandle,
-    recovery::Policy,
+    manager::{ManagerHandle, Reloader, TenantBook},
     store::Records,
     telemetry::Metrics,
-    tenants::{AdminKey, Directory},
+    tenants::AdminKey,
 };
 
 /// How long a client may take to send a request's head.
@@ -112,9 +112,9 @@ impl ProcessLifecycle {
 pub(crate) struct App {
     pub(crate) surface: Surface,
     pub(crate) manager: ManagerHandle,
-    pub(crate) directory: Arc<Directory>,
+    pub(crate) tenants: TenantBook,
+    pub(crate) reloader: Reloader,
     pub(crate) admin_key: Option<Arc<AdminKey>>,
-    pub(crate) policy: Arc<Policy>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lifecycle: Arc<ProcessLifecycle>,
     pub(crate) records: Records,
@@ -129,12 +129,12 @@ pub(crate) struct App {
 pub struct Setup {
     /// The manager.
     pub manager: ManagerHandle,
-    /// The tenants and their keys.
-    pub directory: Arc<Directory>,
+    /// Changes of the tenants.
+    pub tenants: TenantBook,
+    /// Reads the configuration file again.
+    pub reloader: Reloader,
     /// The admin key; without one the admin API shows only, and only to this machine.
     pub admin_key: Option<Arc<AdminKey>>,
-    /// The policy for every tenant that has none of its own.
-    pub policy: Arc<Policy>,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
     /// Whether the process goes on.
@@ -200,9 +200,9 @@ pub fn serve(setup: Setup, data: TcpListener, admin_listener: TcpListener) -> io
     let app = App {
         surface: Surface::Data,
         manager: setup.manager,
-        directory: setup.directory,
+        tenants: setup.tenants,
+        reloader: setup.reloader,
         admin_key: setup.admin_key,
-        policy: setup.policy,
         metrics: setup.metrics,
         lifecycle: setup.lifecycle,
         records: setup.records,
@@ -368,9 +368,27 @@ fn admin_paths(routes: &mut web::ServiceConfig) {
         .service(post("/v1/sessions/{id}/restart", sessions::restart))
         .service(post("/v1/sessions/{id}/park", sessions::park))
         .service(post("/v1/sessions/{id}/unpark", sessions::unpark))
+        .service(resource(
+            "/v1/tenants",
+            [(Method::GET, web::to(tenants::list)), (Method::POST, web::to(tenants::create))],
+        ))
+        .service(resource(
+            "/v1/tenants/{id}",
+            [
+                (Method::GET, web::to(tenants::get)),
+                (Method::PATCH, web::to(tenants::change)),
+                (Method::DELETE, web::to(tenants::delete)),
+            ],
+        ))
+        .service(resource(
+            "/v1/tenants/{id}/keys",
+            [(Method::GET, web::to(tenants::keys)), (Method::POST, web::to(tenants::add_key))],
+        ))
+        .service(resource("/v1/tenants/{id}/keys/{name}", [(Method::DELETE, web::to(tenants::remove_key))]))
         .service(post("/v1/tenants/{id}/park", admin::park_tenant))
         .service(post("/v1/tenants/{id}/unpark", admin::unpark_tenant))
         .service(post("/v1/tenants/{id}/restart", admin::restart_tenant))
+        .service(post("/v1/config/reload", tenants::reload))
         .service(get("/v1/upstreams", admin::upstreams))
         .service(post("/v1/upstreams/{name}/open", admin::open_upstream))
         .service(post("/v1/upstreams/{name}/close", admin::close_upstream))

@@ -1,6 +1,6 @@
 //! Errors of the HTTP API: RFC 9457 problem details with a stable `code`.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode, http::header};
 use serde::Serialize;
@@ -13,6 +13,7 @@ use crate::{
     outbox::{Outcome, Refusal},
     session::{AudioRefused, SessionView},
     store::StoreError,
+    tenants::TooFast,
 };
 
 /// The code where audio comes for a request that has its outcome.
@@ -111,6 +112,19 @@ impl Problem {
         self.code == REQUEST_ENDED
     }
 
+    /// The process did not do what was asked, and may do it in a moment.
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with_retry_after(RETRY_AFTER_S)
+    }
+
+    /// A tenant sends more requests than it may.
+    pub(super) fn too_fast(too_fast: TooFast) -> Self {
+        let TooFast { bound, retry_after } = too_fast;
+        let detail = format!("the tenant may send {bound} requests in a second; send them more slowly");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "requestRateLimited", detail)
+            .with_retry_after(whole_seconds(retry_after))
+    }
+
     /// The request has its outcome already.
     pub(super) fn request_ended(outcome: Outcome) -> Self {
         Self::new(StatusCode::CONFLICT, REQUEST_ENDED, Refusal::Ended(outcome).to_string())
@@ -133,6 +147,11 @@ impl Problem {
         self.detail = format!("{} {} See {}.", self.detail, code.meaning(), code.docs_url());
         self
     }
+}
+
+/// `Retry-After` has whole seconds, and coming too early is refused again.
+fn whole_seconds(span: Duration) -> u32 {
+    u32::try_from(span.as_secs()).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 impl fmt::Display for Problem {
@@ -227,6 +246,10 @@ impl From<CreateRefused> for Problem {
             CreateRefused::TenantFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "tenantQuotaReached", detail)
                     .with_retry_after(RETRY_QUOTA_AFTER_S)
+            }
+            CreateRefused::TooManyStarts { retry_after, .. } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "tenantStartsLimited", detail)
+                    .with_retry_after(whole_seconds(retry_after))
             }
             CreateRefused::Full { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "processFull", detail)
                 .with_retry_after(RETRY_QUOTA_AFTER_S),

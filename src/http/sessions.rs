@@ -40,7 +40,7 @@ pub(super) fn find(app: &App, scope: &Scope, id: &str) -> Result<Arc<SessionEntr
 fn wanted(scope: &Scope, text: &[u8]) -> Result<(TenantId, SessionSpec), Problem> {
     let mut object = body::json_object(text)?;
     let tenant = match scope {
-        Scope::Tenant(runtime) => runtime.tenant.id.clone(),
+        Scope::Tenant(runtime) => runtime.id.clone(),
         Scope::Operator => match object.remove("tenant") {
             Some(serde_json::Value::String(tenant)) => TenantId::from(tenant),
             Some(_) => return Err(Problem::unprocessable("invalidBody", "tenant: a string is expected")),

@@ -7,9 +7,10 @@ use std::{
 };
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle};
+use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use super::{Limits, Registry, TenantRuntime, UpstreamView, pool::Pool, shard::Shard};
+use super::{Leaving, Limits, Registry, Roster, TenantRuntime, UpstreamView, pool::Pool, shard::Shard};
 use crate::{
     outbox::LedgerConfig,
     recovery::{
@@ -38,7 +39,9 @@ pub(super) struct Manager {
     /// The latest ask of each session that waits or tries, by which a late grant is recognised.
     pub(super) asks: BTreeMap<SessionId, Generation>,
     pub(super) registry: Arc<Registry>,
-    pub(super) tenants: Arc<BTreeMap<TenantId, Arc<TenantRuntime>>>,
+    pub(super) tenants: Arc<ArcSwap<Roster>>,
+    /// Tenants that the roster has no more, and whose sessions are being ended.
+    pub(super) leaving: BTreeMap<TenantId, Leaving>,
     /// Sessions of each tenant that are not stopped.
     pub(super) live: BTreeMap<TenantId, usize>,
     /// Stopped sessions, in the order in which they are forgotten.
@@ -74,6 +77,11 @@ impl Actor for Manager {
 }
 
 impl Manager {
+    /// The tenant with this id, where there is one now.
+    pub(super) fn tenant(&self, id: &TenantId) -> Option<Arc<TenantRuntime>> {
+        self.tenants.load().get(id.as_str()).cloned()
+    }
+
     pub(super) fn fleet(&mut self, input: FleetInput, ctx: &mut Context<Self>) {
         let now = self.clock.now();
         for effect in self.fleet.handle(input, now) {
@@ -100,14 +108,16 @@ impl Manager {
             FleetEffect::Release { session } => self.answer(&session, FleetAnswer::Release),
             FleetEffect::TenantSuspended { tenant, code } => {
                 tracing::warn!(%tenant, code = code.as_str(), "tenant suspended");
-                if let Some(runtime) = self.tenants.get(&tenant) {
+                if let Some(runtime) = self.tenant(&tenant) {
                     runtime.metrics.suspended();
+                    runtime.set_suspension(self.fleet.suspension(&tenant).copied());
                 }
             }
             FleetEffect::TenantReleased { tenant } => {
                 tracing::info!(%tenant, "tenant released");
-                if let Some(runtime) = self.tenants.get(&tenant) {
+                if let Some(runtime) = self.tenant(&tenant) {
                     runtime.metrics.resumed();
+                    runtime.set_suspension(None);
                 }
             }
             FleetEffect::BreakerChanged { state } => {
@@ -147,6 +157,7 @@ impl Manager {
 
     fn upkeep(&mut self, ctx: &mut Context<Self>) {
         self.fill_pools(ctx);
+        self.end_leaving();
         let now = self.clock.now();
         let mut expired = Vec::new();
         for stopped in self.stopped.values_mut() {
@@ -166,8 +177,9 @@ impl Manager {
         let entries = if self.outbox.excess() > 0 {
             self.registry.all()
         } else {
-            let full = self.tenants.values().filter(|runtime| runtime.outbox.excess() > 0);
-            full.flat_map(|runtime| self.registry.of_tenant(&runtime.tenant.id)).collect()
+            let roster = self.tenants.load();
+            let full = roster.iter().filter(|runtime| runtime.outbox.excess() > 0);
+            full.flat_map(|runtime| self.registry.of_tenant(&runtime.id)).collect()
         };
         for entry in entries {
             if let Some(address) = entry.address.load_full() {
@@ -191,7 +203,7 @@ impl Manager {
     /// Keeps a stopped session listed for the retention time, but no more of them than the tenant may have
     /// sessions: whoever makes and deletes sessions in a loop must not fill the memory.
     pub(super) fn remember_stopped(&mut self, session: SessionId, tenant: &TenantId, until: Moment) {
-        let max = self.tenants.get(tenant).map_or(0, |runtime| runtime.tenant.max_sessions as usize);
+        let max = self.tenant(tenant).map_or(0, |runtime| runtime.tenant().max_sessions as usize);
         let stopped = self.stopped.entry(tenant.clone()).or_default();
         // At the end but for those of an earlier process, which come in the order of their names.
         let place = stopped.partition_point(|(other, _)| *other <= until);
@@ -209,14 +221,19 @@ impl Manager {
         if let Mode::Open = self.mode {
             self.journal.remove(id, None);
         }
-        if let Some(runtime) = self.tenants.get(&entry.tenant) {
+        if let Some(runtime) = self.tenant(&entry.tenant) {
             runtime.metrics.session_moved(Some(entry.snapshot.load().state_name()), None);
         }
     }
 
-    fn gone(&mut self, session: SessionId, tenant: &TenantId) {
+    fn gone(&mut self, session: SessionId, tenant: &TenantId, ctx: &mut Context<Self>) {
         self.asks.remove(&session);
         self.pool.forget(&session);
+        if self.forget_leaving(&session, tenant) {
+            self.leave(tenant);
+            self.finish_leaving(tenant, ctx);
+            return;
+        }
         let until = self.clock.now() + self.limits.retention;
         self.remember_stopped(session, tenant, until);
         self.leave(tenant);
@@ -264,7 +281,7 @@ impl Handler<FleetNotice> for Manager {
             FleetNews::Unparked => FleetInput::Left { session },
             FleetNews::SlotFreed => FleetInput::SlotFreed { tenant },
             FleetNews::Gone => {
-                self.gone(session.clone(), &tenant);
+                self.gone(session.clone(), &tenant, ctx);
                 FleetInput::Left { session }
             }
         };

@@ -24,6 +24,7 @@ use crate::{
         Batch, Expect, StoreError,
         records::{StoredAnswer, Ticket},
     },
+    tenants::TooFast,
 };
 
 /// An answer that is kept with the session that it tells of, and repeated to whoever asks again.
@@ -65,7 +66,7 @@ impl Handler<Create> for Manager {
 
     fn handle(&mut self, create: Create, _ctx: &mut Self::Context) -> Self::Result {
         let Create { tenant, spec, promise, asked_in } = create;
-        let runtime = match self.admit(&tenant) {
+        let runtime = match self.admit(&tenant).and_then(within_rate) {
             Ok(runtime) => runtime,
             Err(refused) => return Box::pin(std::future::ready(Err(refused)).into_actor(self)),
         };
@@ -83,6 +84,13 @@ impl Handler<Create> for Manager {
         let records = self.journal.records().clone();
         let written = async move { records.commit(batch).await };
         Box::pin(written.into_actor(self).map(move |written, manager, ctx| match written {
+            // It was deleted meanwhile, and its sessions with it.
+            Ok(_) if manager.tenant(&entry.tenant).is_none() => {
+                manager.leave(&entry.tenant);
+                manager.finish_leaving(&entry.tenant, ctx);
+                manager.journal.remove(&entry.id, ticket);
+                Err(CreateRefused::UnknownTenant)
+            }
             Ok(_) => {
                 asked_in.in_scope(|| manager.begin(&runtime, &entry, ctx));
                 Ok(Answered { entry, answer })
@@ -112,7 +120,7 @@ impl Handler<CreateIngress> for Manager {
 
     fn handle(&mut self, ask: CreateIngress, ctx: &mut Self::Context) -> Self::Result {
         let CreateIngress { tenant, avatar_id, seat } = ask;
-        let refused = match self.tenants.get(&tenant).cloned() {
+        let refused = match self.tenant(&tenant) {
             _ if matches!(self.mode, Mode::Draining(_)) => CreateRefused::Draining,
             None => CreateRefused::UnknownTenant,
             Some(runtime) => return self.seat_client(runtime, avatar_id, seat, ctx),
@@ -140,16 +148,25 @@ pub(super) struct Start {
     pub(super) client: Option<ClientSeat>,
 }
 
+/// Whether the tenant may make one more session now; it is counted as made.
+fn within_rate(runtime: Arc<TenantRuntime>) -> Result<Arc<TenantRuntime>, CreateRefused> {
+    match runtime.quotas.start() {
+        Ok(()) => Ok(runtime),
+        Err(TooFast { bound, retry_after }) => Err(CreateRefused::TooManyStarts { max: bound, retry_after }),
+    }
+}
+
 impl Manager {
     /// Whether the tenant may have one more session.
     pub(super) fn admit(&self, tenant: &TenantId) -> Result<Arc<TenantRuntime>, CreateRefused> {
         if matches!(self.mode, Mode::Draining(_)) {
             return Err(CreateRefused::Draining);
         }
-        let runtime = self.tenants.get(tenant).cloned().ok_or(CreateRefused::UnknownTenant)?;
+        let runtime = self.tenant(tenant).ok_or(CreateRefused::UnknownTenant)?;
         let live = self.live.get(tenant).copied().unwrap_or_default();
-        if live >= runtime.tenant.max_sessions as usize {
-            return Err(CreateRefused::TenantFull { max: runtime.tenant.max_sessions as usize });
+        let max = runtime.tenant().max_sessions as usize;
+        if live >= max {
+            return Err(CreateRefused::TenantFull { max });
         }
         if self.live.values().sum::<usize>() >= self.limits.max_sessions {
             return Err(CreateRefused::Full { max: self.limits.max_sessions });
@@ -159,10 +176,10 @@ impl Manager {
 
     /// A session as it will be, of which nobody knows yet.
     fn draft(&self, runtime: &TenantRuntime, spec: SessionSpec, is_pooled: bool) -> Arc<SessionEntry> {
-        let suspension = self.fleet.suspension(&runtime.tenant.id);
+        let suspension = self.fleet.suspension(&runtime.id);
         let first = suspension.map_or(Input::Start, |suspension| Input::StartSuspended(suspension.code));
         let now = self.clock.now();
-        let mut lifecycle = Lifecycle::new(Arc::clone(&runtime.recovery));
+        let mut lifecycle = Lifecycle::new(runtime.recovery());
         lifecycle.handle(first, now, 0.0);
         let id = ids::session_id(SystemTime::now(), rand::random());
         self.entry(runtime, Draft { id, origin: Origin::Api, is_pooled, created_at: now, spec }, &lifecycle)
@@ -185,7 +202,7 @@ impl Manager {
 
     /// Starts a session that is kept, whose place is taken.
     fn begin(&mut self, runtime: &Arc<TenantRuntime>, entry: &Arc<SessionEntry>, ctx: &mut Context<Self>) {
-        let tenant = &runtime.tenant.id;
+        let tenant = &runtime.id;
         let first = match self.fleet.suspension(tenant).map(|suspension| suspension.code) {
             None => Input::Start,
             Some(code) => {
@@ -196,7 +213,7 @@ impl Manager {
             }
         };
         let now = self.clock.now();
-        let mut lifecycle = Lifecycle::new(Arc::clone(&runtime.recovery));
+        let mut lifecycle = Lifecycle::new(runtime.recovery());
         lifecycle.handle(first, now, 0.0);
         entry.snapshot.store(Arc::new(Snapshot::of(&lifecycle, now)));
         let configuration = Configuration::of(&entry.spec.load());
@@ -213,7 +230,7 @@ impl Manager {
         ctx: &mut Context<Self>,
     ) -> Arc<SessionEntry> {
         let entry = self.draft(runtime, spec, true);
-        *self.live.entry(runtime.tenant.id.clone()).or_default() += 1;
+        *self.live.entry(runtime.id.clone()).or_default() += 1;
         self.journal.note(&entry, Remembered::new());
         self.begin(runtime, &entry, ctx);
         entry
@@ -226,7 +243,7 @@ impl Manager {
         avatar_id: String,
         seat: ClientSeat,
     ) -> Result<Arc<SessionEntry>, IngressRefused> {
-        self.admit(&runtime.tenant.id).map_err(IngressRefused::Create)?;
+        self.admit(&runtime.id).and_then(within_rate).map_err(IngressRefused::Create)?;
         self.create_ingress(runtime, avatar_id, seat).map_err(IngressRefused::Farewell)
     }
 
@@ -236,14 +253,14 @@ impl Manager {
         avatar_id: String,
         seat: ClientSeat,
     ) -> Result<Arc<SessionEntry>, Farewell> {
-        let tenant = &runtime.tenant.id;
+        let tenant = &runtime.id;
         let now = self.clock.now();
         let first = match self.fleet.suspension(tenant).map(|suspension| suspension.code) {
             None => Input::Start,
             Some(_) if self.fleet.wants_volunteer(tenant, now) => Input::Volunteer,
             Some(code) => return Err(Farewell::of_suspension(code)),
         };
-        let mut lifecycle = Lifecycle::new(Arc::clone(&runtime.recovery));
+        let mut lifecycle = Lifecycle::new(runtime.recovery());
         lifecycle.handle(first, now, 0.0);
         let id = ids::session_id(SystemTime::now(), rand::random());
         let spec = SessionSpec::for_avatar(avatar_id);
@@ -265,10 +282,10 @@ impl Manager {
         lifecycle: &Lifecycle,
     ) -> Arc<SessionEntry> {
         let Draft { id, origin, is_pooled, created_at, mut spec } = draft;
-        spec.continuity.get_or_insert(self.ledger.continuity);
+        spec.continuity.get_or_insert(runtime.tenant().continuity);
         Arc::new(SessionEntry {
             id,
-            tenant: runtime.tenant.id.clone(),
+            tenant: runtime.id.clone(),
             origin: ArcSwap::from_pointee(origin),
             is_pooled,
             created_at,

@@ -1,13 +1,17 @@
 //! What everybody else holds of the manager.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use actix::{Addr, Handler, MailboxError, Message, dev::ToEnvelope};
+use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use serde_json::{Map, Value};
 
 use super::{
-    CreateRefused, IngressRefused, Registry, TenantRuntime, UpstreamView,
+    CreateRefused, IngressRefused, Registry, Roster, TenantRuntime, UpstreamView,
     actor::{AskUpstreams, Drain, Manager, SetBreaker, Unsuspend},
     create::{Answered, Create, CreateIngress, Promise},
     restore::{Restore, Restored},
@@ -63,7 +67,7 @@ pub enum Undone {
 pub struct ManagerHandle {
     manager: Addr<Manager>,
     registry: Arc<Registry>,
-    tenants: Arc<BTreeMap<TenantId, Arc<TenantRuntime>>>,
+    tenants: Arc<ArcSwap<Roster>>,
     clock: Clock,
     journal: Journal,
 }
@@ -72,7 +76,7 @@ impl ManagerHandle {
     pub(super) const fn new(
         manager: Addr<Manager>,
         registry: Arc<Registry>,
-        tenants: Arc<BTreeMap<TenantId, Arc<TenantRuntime>>>,
+        tenants: Arc<ArcSwap<Roster>>,
         clock: Clock,
         journal: Journal,
     ) -> Self {
@@ -84,9 +88,19 @@ impl ManagerHandle {
         &self.registry
     }
 
-    /// The tenants.
-    pub fn tenants(&self) -> &BTreeMap<TenantId, Arc<TenantRuntime>> {
-        &self.tenants
+    /// The tenants as they are now.
+    pub fn roster(&self) -> Arc<Roster> {
+        self.tenants.load_full()
+    }
+
+    /// The tenant with this id.
+    pub fn tenant(&self, id: &str) -> Option<Arc<TenantRuntime>> {
+        self.tenants.load().get(id).cloned()
+    }
+
+    /// The tenant that `presented` is a key of.
+    pub fn authenticate(&self, presented: &str) -> Option<Arc<TenantRuntime>> {
+        self.tenants.load().authenticate(presented, SystemTime::now()).cloned()
     }
 
     /// The clock of the process.
@@ -96,9 +110,10 @@ impl ManagerHandle {
 
     /// A session in JSON.
     pub fn view(&self, entry: &SessionEntry) -> SessionView {
-        let default = Policy::default();
-        let policy = self.tenants.get(&entry.tenant).map_or(&default, |runtime| &runtime.recovery.policy);
-        entry.view(&self.clock, policy)
+        match self.tenant(entry.tenant.as_str()) {
+            Some(runtime) => entry.view(&self.clock, &runtime.recovery().policy),
+            None => entry.view(&self.clock, &Policy::default()),
+        }
     }
 
     /// Makes a session, which is durable when this answers.
@@ -136,6 +151,24 @@ impl ManagerHandle {
     ///
     /// The store cannot be read, or the manager did not answer.
     pub async fn restore(&self) -> Result<Restored, Undone> {
+        let restored = self.restore_those(|_tenant| true).await?;
+        for (tenant, sessions) in &restored.without_tenant {
+            tracing::error!(
+                %tenant, sessions,
+                "sessions of a tenant that the configuration does not name are kept and not started"
+            );
+        }
+        Ok(restored)
+    }
+
+    /// Takes the sessions of tenants over that are back, and of which nothing is here.
+    pub(super) async fn restore_of(&self, tenants: &[TenantId]) -> Result<Restored, Undone> {
+        // What was noted of them when they left must be in the store.
+        self.flush().await;
+        self.restore_those(|tenant| tenants.contains(tenant)).await
+    }
+
+    async fn restore_those(&self, is_meant: impl Fn(&TenantId) -> bool) -> Result<Restored, Undone> {
         let records = self.journal.records();
         let (mut sessions, mut unreadable, mut after) = (Vec::new(), 0, None);
         loop {
@@ -144,7 +177,8 @@ impl ManagerHandle {
                 tracing::error!(%error, "a session is kept, but cannot be read");
             }
             unreadable += page.unreadable.len();
-            sessions.extend(page.records.into_iter().map(|kept| kept.record));
+            let records = page.records.into_iter().map(|kept| kept.record);
+            sessions.extend(records.filter(|record| is_meant(&record.tenant)));
             match page.next {
                 Some(next) => after = Some(next),
                 None => break,
@@ -152,12 +186,6 @@ impl ManagerHandle {
         }
         let mut restored: Restored = self.ask_manager_within(CREATE_DEADLINE, Restore(sessions)).await?;
         restored.unreadable += unreadable;
-        for (tenant, sessions) in &restored.without_tenant {
-            tracing::error!(
-                %tenant, sessions,
-                "sessions of a tenant that the configuration does not name are kept and not started"
-            );
-        }
         Ok(restored)
     }
 
@@ -284,6 +312,11 @@ impl ManagerHandle {
         self.ask_manager(SetBreaker::Close).await
     }
 
+    /// Returns when everything that was noted of sessions is durable, or could not be written.
+    pub(super) async fn flush(&self) {
+        self.journal.flush().await;
+    }
+
     /// Takes no new session, ends all, and returns when the last one is gone. The caller sets the deadline.
     pub async fn drain(&self) {
         // A manager that is gone has no sessions.
@@ -325,7 +358,7 @@ impl ManagerHandle {
         tokio::time::timeout(ANSWER_DEADLINE, answer).await.unwrap_or(Err(Unreachable::Late))
     }
 
-    async fn ask_manager<M>(&self, message: M) -> Result<M::Result, Unreachable>
+    pub(super) async fn ask_manager<M>(&self, message: M) -> Result<M::Result, Unreachable>
     where
         M: Message + Send + 'static,
         M::Result: Send,
@@ -335,7 +368,11 @@ impl ManagerHandle {
         self.ask_manager_within(ANSWER_DEADLINE, message).await
     }
 
-    async fn ask_manager_within<M>(&self, deadline: Duration, message: M) -> Result<M::Result, Unreachable>
+    pub(super) async fn ask_manager_within<M>(
+        &self,
+        deadline: Duration,
+        message: M,
+    ) -> Result<M::Result, Unreachable>
     where
         M: Message + Send + 'static,
         M::Result: Send,

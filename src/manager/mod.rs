@@ -15,12 +15,15 @@ mod pool;
 mod registry;
 mod restore;
 mod shard;
+mod tenants;
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use actix::{Actor, Arbiter, AsyncContext, Context};
+use arc_swap::ArcSwap;
 use serde::Serialize;
 
+pub use crate::session::{TenantRuntime, TenantTerms};
 use actor::{Manager, Mode};
 pub use create::{Answered, Promise};
 pub use handle::{ManagerHandle, Undone, Unreachable};
@@ -28,14 +31,18 @@ use pool::Pool;
 pub use registry::{Page, Registry};
 pub use restore::Restored;
 use shard::Shard;
+use tenants::Leaving;
+pub use tenants::{
+    KeyInfo, KeyMade, KeyName, Opened, Own, ReloadRefused, Reloaded, Reloader, Roster, TenantBook,
+    TenantDefaults, TenantMade, TenantPatch, TenantPromise, TenantRefused, TenantsUnusable,
+};
 
 use crate::{
     outbox::LedgerConfig,
-    recovery::{Fleet, FleetConfig, RecoveryConfig, TenantId},
+    recovery::{Fleet, FleetConfig},
     session::{ClientBounds, Clock, Farewell, Journal, OutboxBudget},
     store::{Records, StoreError},
-    telemetry::{Metrics, TenantMetrics},
-    tenants::Tenant,
+    telemetry::Metrics,
     upstream::{self, UpstreamConfig},
 };
 
@@ -60,26 +67,14 @@ pub struct Limits {
     pub configure_within: Duration,
 }
 
-/// A tenant, with what its sessions share.
-pub struct TenantRuntime {
-    /// The tenant.
-    pub tenant: Arc<Tenant>,
-    /// What its sessions do about errors.
-    pub recovery: Arc<RecoveryConfig>,
-    /// Its metrics.
-    pub metrics: Arc<TenantMetrics>,
-    /// What the outboxes of its sessions may hold together.
-    pub outbox: Arc<OutboxBudget>,
-}
-
 /// What a manager is made from.
 pub struct Setup {
     /// The service.
     pub upstream: Arc<UpstreamConfig>,
     /// Gate, breaker and probes.
     pub fleet: FleetConfig,
-    /// The tenants, by id.
-    pub tenants: BTreeMap<TenantId, Arc<TenantRuntime>>,
+    /// The tenants.
+    pub roster: Roster,
     /// Bounds of a session's requests.
     pub ledger: LedgerConfig,
     /// What the outboxes of all sessions may hold together.
@@ -103,6 +98,16 @@ pub enum CreateRefused {
     TenantFull {
         /// The bound.
         max: usize,
+    },
+    /// As many sessions of the tenant were made in the last minute as may be.
+    #[error(
+        "the tenant may make {max} sessions in a minute, which is its max_starts_per_minute; try again later"
+    )]
+    TooManyStarts {
+        /// The bound.
+        max: u32,
+        /// After how long one more may be made.
+        retry_after: Duration,
     },
     /// The process has as many sessions as it may have.
     #[error("this process has {max} sessions, which is sessions.max; raise it, or delete sessions first")]
@@ -186,11 +191,11 @@ impl Running {
 ///
 /// The client of the service cannot be set up.
 pub fn start(setup: Setup) -> io::Result<Running> {
-    let Setup { upstream, fleet, tenants, ledger, outbox, records, limits, metrics } = setup;
+    let Setup { upstream, fleet, roster, ledger, outbox, records, limits, metrics } = setup;
     upstream::install_crypto();
     let clock = Clock::start();
     let registry = Arc::new(Registry::default());
-    let tenants = Arc::new(tenants);
+    let tenants = Arc::new(ArcSwap::from_pointee(roster));
     let journal = Journal::new(records);
     let writing = actix_rt::spawn(journal.clone().run());
     let context = Context::<Manager>::new();
@@ -223,6 +228,7 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         asks: BTreeMap::new(),
         registry: Arc::clone(&registry),
         tenants: Arc::clone(&tenants),
+        leaving: BTreeMap::new(),
         live: BTreeMap::new(),
         stopped: BTreeMap::new(),
         shards,

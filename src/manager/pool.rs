@@ -41,6 +41,11 @@ impl Pool {
         self.0.entry((tenant.clone(), avatar_id.to_owned())).or_default()
     }
 
+    /// A tenant has left.
+    pub(super) fn forget_tenant(&mut self, tenant: &TenantId) {
+        self.0.retain(|(holder, _), _| holder != tenant);
+    }
+
     /// A session has ended.
     pub(super) fn forget(&mut self, session: &SessionId) {
         for sessions in self.0.values_mut() {
@@ -69,16 +74,36 @@ impl Manager {
         if matches!(self.mode, Mode::Draining(_)) {
             return;
         }
-        let tenants = Arc::clone(&self.tenants);
-        for runtime in tenants.values() {
-            for pool in &runtime.tenant.pool {
+        let roster = self.tenants.load_full();
+        for runtime in roster.iter() {
+            for pool in &runtime.tenant().pool {
                 self.fill_pool(runtime, pool, ctx);
             }
         }
     }
 
+    /// Ends what waits in pools that are smaller than they were, or not configured any more.
+    pub(super) fn close_pools(&mut self) {
+        let roster = self.tenants.load_full();
+        let mut surplus = Vec::new();
+        for ((tenant, avatar_id), sessions) in &self.pool.0 {
+            let Some(runtime) = roster.get(tenant.as_str()) else { continue };
+            let wanted = runtime.tenant();
+            let size =
+                wanted.pool.iter().find(|pool| pool.avatar_id == *avatar_id).map_or(0, |pool| pool.size);
+            surplus.extend(sessions.iter().skip(size as usize).cloned());
+        }
+        for id in surplus {
+            let entry = self.registry.get(id.as_str());
+            if let Some(address) = entry.and_then(|entry| entry.address.load_full()) {
+                // At most one for each session of a pool and change of the configuration.
+                address.do_send(Operate(Operation::Delete));
+            }
+        }
+    }
+
     fn fill_pool(&mut self, runtime: &Arc<TenantRuntime>, pool: &PoolSpec, ctx: &mut Context<Self>) {
-        let tenant = &runtime.tenant.id;
+        let tenant = &runtime.id;
         self.replace_tired(tenant, &pool.avatar_id);
         // Nothing new of a suspended tenant knocks: what would be made now would only be parked.
         while self.pool.of(tenant, &pool.avatar_id).len() < pool.size as usize
@@ -126,7 +151,7 @@ impl Manager {
         seat: ClientSeat,
         ctx: &mut Context<Self>,
     ) -> ResponseActFuture<Self, Result<Arc<SessionEntry>, IngressRefused>> {
-        let warm = self.take_warm(&runtime.tenant.id, &avatar_id);
+        let warm = self.take_warm(&runtime.id, &avatar_id);
         self.fill_pools(ctx);
         let address = warm.as_ref().and_then(|entry| entry.address.load_full());
         let (Some(entry), Some(address)) = (warm, address) else {

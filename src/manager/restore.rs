@@ -68,7 +68,7 @@ impl Handler<Restore> for Manager {
 
 impl Manager {
     fn find(&self, record: SessionRecord, restored: &mut Restored) -> Option<Found> {
-        let Some(runtime) = self.tenants.get(&record.tenant).cloned() else {
+        let Some(runtime) = self.tenant(&record.tenant) else {
             *restored.without_tenant.entry(record.tenant).or_default() += 1;
             return None;
         };
@@ -106,8 +106,8 @@ impl Manager {
         let Found { runtime, draft, written, remembered } = found;
         let now = self.clock.now();
         let standing = remembered.standing.clone();
-        let lifecycle = Lifecycle::restore(Arc::clone(&runtime.recovery), remembered.clone(), now);
-        let tenant = runtime.tenant.id.clone();
+        let lifecycle = Lifecycle::restore(runtime.recovery(), remembered.clone(), now);
+        let tenant = runtime.id.clone();
         let entry = self.entry(&runtime, draft, &lifecycle);
         match &standing {
             Standing::Stopped { at } => {

@@ -48,12 +48,10 @@ impl Handler<StartSession> for Shard {
             OutboxShare::new(Arc::clone(&tenant.outbox), Arc::clone(&self.outbox), Arc::clone(&self.metrics));
         let context = SessionContext {
             entry,
-            tenant: Arc::clone(&tenant.tenant),
-            recovery: Arc::clone(&tenant.recovery),
+            tenant,
             clock: self.clock,
             client: self.client.clone(),
             metrics: Arc::clone(&self.metrics),
-            tenant_metrics: Arc::clone(&tenant.metrics),
             fleet: self.fleet.clone(),
             journal: self.journal.clone(),
             outbox,

@@ -6,7 +6,8 @@ use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Farewell, FleetAnswer, FleetNews, FleetNotice, InjectPanic, Operate, Operation, SessionContext, Snapshot,
+    Farewell, FleetAnswer, FleetNews, FleetNotice, InjectPanic, Operate, Operation, Reconfigure,
+    SessionContext, Snapshot,
     configuration::Confirmation,
     connection::{Connection, Ending},
     crash::panic_error,
@@ -161,7 +162,8 @@ impl SessionActor {
     }
 
     fn count(&self, count: &Count) {
-        let (metrics, tenant) = (&self.context.metrics, &self.context.tenant_metrics);
+        let (metrics, tenant) = (&self.context.metrics, &self.context.tenant.metrics);
+        let recovery = self.context.tenant.recovery();
         match count {
             Count::Error(error) => {
                 metrics.error(tenant, error.code, error.phase);
@@ -174,8 +176,8 @@ impl SessionActor {
                 tenant.budget_exhausted();
                 tracing::error!(
                     session = %self.context.entry.id, tenant = %self.context.entry.tenant,
-                    restarts = self.context.recovery.budget.restarts,
-                    window_s = self.context.recovery.budget.window.as_secs(),
+                    restarts = recovery.budget.restarts,
+                    window_s = recovery.budget.window.as_secs(),
                     "restart budget exhausted"
                 );
             }
@@ -184,6 +186,7 @@ impl SessionActor {
     }
 
     fn log_error(&self, error: &SessionError) {
+        let recovery = self.context.tenant.recovery();
         tracing::warn!(
             session = %self.context.entry.id,
             tenant = %self.context.entry.tenant,
@@ -194,7 +197,7 @@ impl SessionActor {
             close_code = error.close_code.unwrap_or_default(),
             http_status = error.http_status.unwrap_or_default(),
             rule = error.rule,
-            action = self.context.recovery.policy.answer(error).as_str(),
+            action = recovery.policy.answer(error).as_str(),
             error = error.message,
             "session error"
         );
@@ -211,7 +214,7 @@ impl SessionActor {
         let name = snapshot.state_name();
         let before = self.context.entry.snapshot.swap(Arc::new(snapshot)).state_name();
         if before != name {
-            self.context.tenant_metrics.session_moved(Some(before), Some(name));
+            self.context.tenant.metrics.session_moved(Some(before), Some(name));
             tracing::info!(
                 session = %self.context.entry.id, tenant = %self.context.entry.tenant,
                 from = before.as_str(), to = name.as_str(), "session state changed"
@@ -348,6 +351,15 @@ impl Handler<Operate> for SessionActor {
         };
         self.handle_input(input, ctx);
         self.context.entry.snapshot.load_full()
+    }
+}
+
+impl Handler<Reconfigure> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, _message: Reconfigure, ctx: &mut Self::Context) {
+        self.session.borrow_mut().lifecycle.reconfigure(self.context.tenant.recovery());
+        self.arm_timer(ctx);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{outbox::Ledger, telemetry::Metrics};
 /// The bytes that some sessions may hold together, and hold.
 #[derive(Debug)]
 pub struct OutboxBudget {
-    bound: usize,
+    bound: AtomicUsize,
     waiting: AtomicUsize,
     kept: AtomicUsize,
 }
@@ -28,7 +28,16 @@ pub struct OutboxBudget {
 impl OutboxBudget {
     /// A budget of `bound` bytes, of which nothing is used.
     pub const fn new(bound: usize) -> Self {
-        Self { bound, waiting: AtomicUsize::new(0), kept: AtomicUsize::new(0) }
+        Self { bound: AtomicUsize::new(bound), waiting: AtomicUsize::new(0), kept: AtomicUsize::new(0) }
+    }
+
+    /// The bound is another from now on. What is held beyond it is not taken away: it pushes back, and copies go.
+    pub(crate) fn set_bound(&self, bound: usize) {
+        self.bound.store(bound, Ordering::Relaxed);
+    }
+
+    fn bound(&self) -> usize {
+        self.bound.load(Ordering::Relaxed)
     }
 
     /// Bytes that wait to be sent and copies together.
@@ -38,11 +47,11 @@ impl OutboxBudget {
 
     /// Bytes beyond the bound.
     pub fn excess(&self) -> usize {
-        self.kept().saturating_sub(self.bound)
+        self.kept().saturating_sub(self.bound())
     }
 
     fn room(&self) -> usize {
-        self.bound.saturating_sub(self.waiting.load(Ordering::Relaxed))
+        self.bound().saturating_sub(self.waiting.load(Ordering::Relaxed))
     }
 
     fn change(&self, from: Held, to: Held) {

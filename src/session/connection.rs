@@ -22,7 +22,6 @@ use crate::{
     outbox::{FrameFate, Playback},
     recovery::Generation,
     telemetry::{Direction, OpenConnection},
-    tenants::Tenant,
     upstream::{Opened, SendRefused, Socket, SocketEvent, Target, Timings, Upgraded},
     wire::{
         Data,
@@ -87,7 +86,10 @@ impl Connection {
             Err(error) => self.failed(&timings, error),
             Ok(Opened { connection_id, capabilities, confirm, socket }) => {
                 self.observe(&timings, None);
-                let connected = self.context.tenant_metrics.connection();
+                let connected = {
+                    let tenant = &self.context.tenant;
+                    tenant.metrics.connection(&tenant.usage)
+                };
                 let generation = self.generation;
                 let id = connection_id.clone();
                 self.tell(LinkNews::Connected { generation, connection_id, capabilities, confirm });
@@ -98,10 +100,11 @@ impl Connection {
 
     fn target(&self) -> Target {
         let session = self.session.borrow();
-        let Tenant { app_id, upstream_api_key, .. } = &*self.context.tenant;
+        // As the tenant is at this attempt: its key may have changed since the last.
+        let tenant = self.context.tenant.tenant();
         Target {
-            app_id: app_id.clone(),
-            api_key: upstream_api_key.clone(),
+            app_id: tenant.app_id.clone(),
+            api_key: tenant.upstream_api_key.clone(),
             avatar_id: self.context.entry.spec.load().avatar_id.clone(),
             configure: session.configuration.message().cloned(),
             egress: session.configuration.egress(),
@@ -154,6 +157,7 @@ impl Connection {
             if let Err(error) = self.pump(&mut socket) {
                 return Ending::Broke(Box::new(error));
             }
+            let recovery = self.context.tenant.recovery();
             tokio::select! {
                 biased;
                 _ = &mut stop => {
@@ -162,7 +166,7 @@ impl Connection {
                 }
                 () = self.wake.notified() => {}
                 _ = bill.tick() => connected.count_time(),
-                event = socket.next(&self.context.recovery.policy) => match event {
+                event = socket.next(&recovery.policy) => match event {
                     SocketEvent::Frame { data, bytes } => self.frame(data, &bytes, connection_id),
                     SocketEvent::Room => {}
                     SocketEvent::RequestFailed { error, bytes } => {

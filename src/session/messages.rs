@@ -36,6 +36,11 @@ pub enum Operation {
 #[rtype(result = "Arc<Snapshot>")]
 pub struct Operate(pub Operation);
 
+/// The terms of the session's tenant have changed.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reconfigure;
+
 /// Audio for a session.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Accepted, AudioRefused>")]

@@ -27,6 +27,7 @@ mod seat;
 mod spec;
 mod state;
 mod supervise;
+mod tenant;
 mod view;
 
 use std::{sync::Arc, time::Duration};
@@ -48,22 +49,18 @@ pub(crate) use configuration::Configuration;
 pub use journal::Journal;
 pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
-    Interrupt, Operate, Operation, Pause, Resume, SendAudio, ShedCopies, Watch,
+    Interrupt, Operate, Operation, Pause, Reconfigure, Resume, SendAudio, ShedCopies, Watch,
 };
 pub use patch::{Expected, Revision};
 pub(crate) use record::{moment, record, remembered, spec as spec_of_record};
 pub use respec::{DeleteIf, NotChanged, Respec};
 pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::{Beginning, start};
+pub use tenant::{TenantRuntime, TenantTerms};
 pub use view::{ErrorView, Origin, SessionEntry, SessionView, Snapshot};
 
 pub use crate::outbox::{Continuity, Control};
-use crate::{
-    recovery::RecoveryConfig,
-    telemetry::{Metrics, TenantMetrics},
-    tenants::Tenant,
-    upstream,
-};
+use crate::{telemetry::Metrics, upstream};
 
 /// Where a session's actor is reached.
 pub type SessionAddress = Addr<SessionActor>;
@@ -71,13 +68,10 @@ pub type SessionAddress = Addr<SessionActor>;
 /// What a session goes by for the whole of its life.
 pub(crate) struct SessionContext {
     pub(crate) entry: Arc<SessionEntry>,
-    /// The tenant, as the service knows it.
-    pub(crate) tenant: Arc<Tenant>,
-    pub(crate) recovery: Arc<RecoveryConfig>,
+    pub(crate) tenant: Arc<TenantRuntime>,
     pub(crate) clock: Clock,
     pub(crate) client: upstream::Client,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) tenant_metrics: Arc<TenantMetrics>,
     pub(crate) fleet: Recipient<FleetNotice>,
     pub(crate) journal: Journal,
     pub(crate) outbox: OutboxShare,

@@ -25,7 +25,7 @@ pub(super) fn report_settled(context: &SessionContext, session: &mut Session, te
 
 fn report(context: &SessionContext, record: &Record) {
     let Some(outcome) = record.outcome else { return };
-    context.tenant_metrics.request(outcome.into());
+    context.tenant.metrics.request(outcome.into());
     if let Some(first_frame) = record.first_frame_after() {
         context.metrics.first_frame(first_frame);
     }

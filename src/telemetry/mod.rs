@@ -5,8 +5,10 @@ mod labels;
 mod logs;
 mod metrics;
 mod tenant;
+mod usage;
 
 pub use labels::{BreakerLabel, Direction, Invariant, RequestOutcome};
 pub use logs::{LogFormat, LogsError, init_logs};
 pub use metrics::{Metrics, SeatedClient, TlsMetrics, Traffic, UpstreamMetrics};
 pub use tenant::{OpenConnection, TenantMetrics};
+pub use usage::TenantUsage;

@@ -11,7 +11,7 @@ use std::{
 use metrics::{Counter, Gauge};
 
 use super::{
-    RequestOutcome,
+    RequestOutcome, TenantUsage,
     families::{
         BUDGET_EXHAUSTED, CONNECTED_SECONDS, FAILURES, PARKS, REQUESTS, Registry, SESSIONS, TENANT_ERRORS,
         TENANT_SUSPENDED, UPSTREAM_CONNECTIONS,
@@ -104,10 +104,11 @@ impl TenantMetrics {
         self.suspended.decrement(1.0);
     }
 
-    /// Counts a connection as open until the result is dropped.
-    pub fn connection(self: &Arc<Self>) -> OpenConnection {
+    /// Counts a connection as open until the result is dropped, here and in what its tenant uses.
+    pub fn connection(self: &Arc<Self>, usage: &Arc<TenantUsage>) -> OpenConnection {
         self.connections.increment(1.0);
-        OpenConnection { tenant: Arc::clone(self), counted_to: Instant::now() }
+        usage.opened();
+        OpenConnection { tenant: Arc::clone(self), usage: Arc::clone(usage), counted_to: Instant::now() }
     }
 
     /// Counts time that a connection was open. The counter has whole seconds only; what is left over is kept
@@ -127,6 +128,7 @@ impl TenantMetrics {
 /// values.
 pub struct OpenConnection {
     tenant: Arc<TenantMetrics>,
+    usage: Arc<TenantUsage>,
     counted_to: Instant,
 }
 
@@ -135,7 +137,9 @@ impl OpenConnection {
     /// connection may last for days, and its bill should be seen while it grows.
     pub fn count_time(&mut self) {
         let now = Instant::now();
-        self.tenant.add_connected(now.saturating_duration_since(self.counted_to));
+        let span = now.saturating_duration_since(self.counted_to);
+        self.tenant.add_connected(span);
+        self.usage.add_connected(span);
         self.counted_to = now;
     }
 }
@@ -143,6 +147,7 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.count_time();
+        self.usage.closed();
         self.tenant.connections.decrement(1.0);
     }
 }
@@ -168,8 +173,9 @@ mod tests {
         let metrics = Metrics::new(1);
         let tenant = metrics.tenant(&TenantId::from("acme"));
         let open = |count: u32| format!("greenroom_upstream_connections{{tenant=\"acme\"}} {count}\n");
-        let first = tenant.connection();
-        let second = tenant.connection();
+        let usage = Arc::default();
+        let first = tenant.connection(&usage);
+        let second = tenant.connection(&usage);
         assert!(metrics.render().contains(&open(2)));
         drop(first);
         assert!(metrics.render().contains(&open(1)));

@@ -1,92 +1,78 @@
-//! Tenants, their keys and quotas: who is calling, and what they may have.
+//! Tenants and their quotas: what each may have, and the key of operators.
 
 mod keys;
+mod quotas;
 pub mod tokens;
 
-use std::{fmt, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
     config,
-    recovery::{Policy, TenantId},
+    errors::{Action, ErrorCode},
+    outbox::Continuity,
+    recovery::TenantId,
 };
 
 pub use crate::config::{PoolFormat, PoolSpec};
 use keys::{KeyRing, Presented};
+pub use quotas::{Quotas, TooFast};
 
-/// A tenant, as the rest of Greenroom knows it.
+/// Who says what a tenant is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ManagedBy {
+    /// The configuration file.
+    File,
+    /// Operators, over HTTP.
+    Api,
+}
+
+impl ManagedBy {
+    /// The spelling in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Api => "api",
+        }
+    }
+}
+
+/// A tenant, as the rest of Greenroom knows it: what it has of its own, and the defaults for the rest.
 #[derive(Clone, Debug)]
 pub struct Tenant {
     /// Its name in the API, the logs and the metrics.
     pub id: TenantId,
+    /// Who says what it is.
+    pub managed_by: ManagedBy,
+    /// When it was made; `None` for one of the configuration file, which does not say.
+    pub created_at: Option<SystemTime>,
     /// Its app at the avatar service.
     pub app_id: String,
     /// Its API key at the avatar service.
     pub upstream_api_key: SecretString,
     /// The most sessions that it may have at once.
     pub max_sessions: u32,
-    /// The action for each code.
-    pub policy: Policy,
+    /// The most sessions that may be made in a minute; `None` is no bound.
+    pub max_starts_per_minute: Option<u32>,
+    /// The most requests in a second over HTTP; `None` is no bound.
+    pub requests_per_second: Option<u32>,
+    /// The most bytes that the outboxes of its sessions may hold together.
+    pub outbox_bytes: usize,
+    /// The continuity of a session whose creator does not say.
+    pub continuity: Continuity,
+    /// The codes whose action is the tenant's own.
+    pub policy: BTreeMap<ErrorCode, Action>,
+    /// How long a session may be without a client and without audio; `None` is for ever.
+    pub idle_timeout: Option<Duration>,
+    /// The most minutes of connections in a day (UTC); `None` is no bound.
+    pub max_connected_minutes_per_day: Option<u32>,
     /// The sessions that are kept connected for its drop-in clients.
     pub pool: Vec<PoolSpec>,
-}
-
-/// All tenants, by what their backends present and by id.
-pub struct Directory {
-    /// In the configuration's order.
-    tenants: Vec<Arc<Tenant>>,
-    /// The position in `tenants` that each key stands for.
-    keys: KeyRing,
-}
-
-impl fmt::Debug for Directory {
-    /// Leaves the keys out.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Directory").field("tenants", &self.tenants).finish_non_exhaustive()
-    }
-}
-
-impl Directory {
-    /// The directory of the tenants in `config`, whose ids and keys the configuration has found to differ.
-    pub fn new(config: &config::Config) -> Self {
-        let mut tenants = Vec::with_capacity(config.tenants.len());
-        let mut keys = KeyRing::default();
-        for (position, tenant) in config.tenants.iter().enumerate() {
-            let config::Tenant { id, app_id, upstream_api_key, keys: own, max_sessions, policy, pool } =
-                tenant;
-            for key in own {
-                keys.add(key.expose_secret(), position);
-            }
-            tenants.push(Arc::new(Tenant {
-                id: id.clone(),
-                app_id: app_id.clone(),
-                upstream_api_key: upstream_api_key.clone(),
-                max_sessions: *max_sessions,
-                policy: policy.clone(),
-                pool: pool.clone(),
-            }));
-        }
-        Self { tenants, keys }
-    }
-
-    /// The tenant that `presented` is a key of.
-    ///
-    /// Takes the same time whichever key it is, and whether it is one at all: every key is compared, each to its end.
-    pub fn authenticate(&self, presented: &str) -> Option<&Arc<Tenant>> {
-        let position = self.keys.find(&Presented::new(presented)?)?;
-        self.tenants.get(position)
-    }
-
-    /// The tenant with this id.
-    pub fn get(&self, id: &str) -> Option<&Arc<Tenant>> {
-        self.tenants.iter().find(|tenant| tenant.id.as_str() == id)
-    }
-
-    /// Every tenant, in the configuration's order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Tenant>> {
-        self.tenants.iter()
-    }
 }
 
 /// The key of operators.
@@ -120,68 +106,22 @@ mod tests {
 
     use super::*;
 
-    const TWO_TENANTS: &str = r#"
-        [admin]
-        key = "key-of-the-operators"
-        [[tenants]]
-        id = "acme"
-        app_id = "app-a"
-        upstream_api_key = "upstream-a"
-        keys = ["acme-key-one", "acme-key-two"]
-        max_sessions = 3
-        [[tenants]]
-        id = "beta"
-        app_id = "app-b"
-        upstream_api_key = "upstream-b"
-        keys = ["beta-key-one"]
-    "#;
+    const FILE: &str = "[admin]\nkey = \"key-of-the-operators\"\n";
 
     fn config() -> config::Config {
-        config::parse(TWO_TENANTS, "test.toml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}"))
-    }
-
-    fn who(directory: &Directory, presented: &str) -> Option<String> {
-        directory.authenticate(presented).map(|tenant| tenant.id.to_string())
+        config::parse(FILE, "test.toml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}"))
     }
 
     #[test]
-    fn each_key_is_its_own_tenants_and_nobody_elses() {
-        let directory = Directory::new(&config());
-        assert_eq!(who(&directory, "acme-key-one").as_deref(), Some("acme"));
-        assert_eq!(who(&directory, "acme-key-two").as_deref(), Some("acme"));
-        assert_eq!(who(&directory, "beta-key-one").as_deref(), Some("beta"));
-        assert_eq!(directory.get("acme").map(|tenant| tenant.max_sessions), Some(3));
-        assert_eq!(directory.iter().len(), 2);
-    }
-
-    #[test]
-    fn what_is_almost_a_key_is_none() {
-        let directory = Directory::new(&config());
-        let padded = "acme-key-one\0";
-        let long = "acme-key-one".repeat(1000);
-        for presented in ["", "acme-key-on", "acme-key-onf", "Acme-key-one", "acme-key-one ", padded, &long] {
-            assert_eq!(who(&directory, presented), None, "{presented:?}");
-        }
-        assert_eq!(who(&directory, "key-of-the-operators"), None);
-        assert_eq!(who(&Directory::new(&config::Config::default()), "acme-key-one"), None);
-    }
-
-    #[test]
-    fn the_admin_key_is_no_tenants_key_and_there_is_none_unless_configured() {
+    fn the_admin_key_is_that_key_and_there_is_none_unless_configured() {
         let key = AdminKey::new(&config().admin).unwrap();
         assert!(key.matches("key-of-the-operators"));
-        for presented in ["", "key-of-the-operator", "key-of-the-operators\0", "acme-key-one"] {
+        let long = "key-of-the-operators".repeat(1000);
+        for presented in ["", "key-of-the-operator", "key-of-the-operators\0", "Key-of-the-operators", &long]
+        {
             assert!(!key.matches(presented), "{presented:?}");
         }
         assert!(AdminKey::new(&config::Admin::default()).is_none());
-    }
-
-    #[test]
-    fn keys_do_not_show_in_debug_output() {
-        let shown = format!("{:?} {:?}", Directory::new(&config()), AdminKey::new(&config().admin).unwrap());
-        for secret in ["acme-key", "beta-key", "upstream-a", "operators"] {
-            assert!(!shown.contains(secret), "{shown}");
-        }
-        assert!(shown.contains("acme"), "{shown}");
+        assert_eq!(format!("{key:?}"), "AdminKey");
     }
 }

@@ -186,6 +186,12 @@ impl TokenTable {
         }
     }
 
+    /// Forgets a tenant's tokens, since it is deleted: another may get its name.
+    pub fn forget_tenant(&mut self, tenant: &TenantId) {
+        self.forget_before(tenant, u64::MAX);
+        self.by_tenant.remove(tenant);
+    }
+
     /// Forgets the tenant's tokens that expired at `time` or before.
     fn forget_before(&mut self, tenant: &TenantId, time: u64) {
         let Some(own) = self.by_tenant.get_mut(tenant) else { return };

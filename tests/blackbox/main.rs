@@ -10,6 +10,7 @@
 mod certificates;
 mod http;
 mod process;
+mod reload;
 mod world;
 
 mod access;

@@ -129,7 +129,7 @@ pub(crate) struct Greenroom {
     pub(crate) globex: Client,
     /// The admin plane.
     pub(crate) admin: Client,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// The socket address behind `name` in the line that says where the process serves, in text or JSON.
@@ -162,8 +162,13 @@ impl Greenroom {
             acme: nobody.at(data).with_key(ACME_KEY),
             globex: nobody.at(data).with_key(GLOBEX_KEY),
             admin: nobody.with_key(ADMIN_KEY),
-            _directory: directory,
+            directory,
         }
+    }
+
+    /// Where its configuration file is.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.directory.path().join("greenroom.toml")
     }
 
     /// Everything that any caller was answered.

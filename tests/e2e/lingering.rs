@@ -4,17 +4,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use greenroom::{
     errors::ErrorCode,
-    manager::{IngressRefused, Limits, Running, Setup, TenantRuntime, Unreachable, start},
-    outbox::LedgerConfig,
-    recovery::{FleetConfig, Policy, RecoveryConfig, TenantId},
+    manager::{
+        IngressRefused, Limits, Roster, Running, Setup, TenantRuntime, TenantTerms, Unreachable, start,
+    },
+    outbox::{Continuity, LedgerConfig},
+    recovery::{FleetConfig, RecoveryConfig, TenantId},
     session::{
         AskRequest, Attach, AttachMode, Departure, Farewell, Operate, Operation, OutboxBudget, SessionEntry,
         ToClient, client_line,
     },
     simulator::{self, Effect, Filter, Simulator, SimulatorConfig},
-    store::{Memory, Records, Vault},
+    store::{Memory, Pepper, Records, Vault},
     telemetry::Metrics,
-    tenants::{PoolFormat, PoolSpec, Tenant},
+    tenants::{ManagedBy, PoolFormat, PoolSpec, Tenant},
     upstream::UpstreamConfig,
 };
 
@@ -42,18 +44,26 @@ impl Stage {
         let id = TenantId::from(ACME);
         let tenant = Tenant {
             id: id.clone(),
+            managed_by: ManagedBy::File,
+            created_at: None,
             app_id: "app-acme".into(),
             upstream_api_key: "upstream-acme".into(),
             max_sessions: 10,
-            policy: Policy::default(),
+            max_starts_per_minute: None,
+            requests_per_second: None,
+            outbox_bytes: ROOM,
+            continuity: Continuity::default(),
+            policy: BTreeMap::new(),
+            idle_timeout: None,
+            max_connected_minutes_per_day: None,
             pool,
         };
-        let runtime = TenantRuntime {
-            tenant: Arc::new(tenant),
-            recovery: Arc::new(RecoveryConfig::default()),
-            metrics: metrics.tenant(&id),
-            outbox: Arc::new(OutboxBudget::new(ROOM)),
-        };
+        let terms = TenantTerms { tenant: Arc::new(tenant), recovery: Arc::new(RecoveryConfig::default()) };
+        let runtime = TenantRuntime::new(terms, metrics.tenant(&id));
+        let store = Memory::new();
+        let pepper = Pepper::load(&store, &Vault::default()).await.unwrap();
+        let mut roster = Roster::new(Arc::new(pepper));
+        roster.add(Arc::new(runtime), &[], true);
         let parse = |url: String| url.parse().unwrap();
         let running = start(Setup {
             upstream: Arc::new(UpstreamConfig::new(
@@ -61,7 +71,7 @@ impl Stage {
                 parse(simulator.ingress_url()),
             )),
             fleet: FleetConfig::default(),
-            tenants: BTreeMap::from([(id, Arc::new(runtime))]),
+            roster,
             ledger: LedgerConfig::default(),
             outbox: Arc::new(OutboxBudget::new(ROOM)),
             limits: Limits {
@@ -72,7 +82,7 @@ impl Stage {
                 configure_within,
             },
             metrics,
-            records: Records::new(Arc::new(Memory::new()), Arc::new(Vault::default())),
+            records: Records::new(Arc::new(store), Arc::new(Vault::default())),
         })
         .unwrap();
         Self { simulator, running }

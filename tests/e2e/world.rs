@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use actix_http::Method;
 use bytes::Bytes;
 use greenroom::{
     cli::process::Process,
-    config::{self, Config},
+    config::{self, Config, ConfigFile},
     session::SessionEntry,
     simulator::{Effect, Filter, Pace, Simulator, SimulatorConfig, parse_faults, start},
     upstream,
@@ -141,6 +142,19 @@ impl World {
         Self::with(extra, Pace::Realtime, Turn::Alone { _held: MACHINE.write().await }).await
     }
 
+    /// Reads its configuration from a file, which is given.
+    pub(crate) async fn from_file(extra: &str, directory: &Path) -> (Self, PathBuf) {
+        let turn = Turn::Shared { _held: MACHINE.read().await };
+        upstream::install_crypto();
+        let simulator = start(SimulatorConfig::default()).await.unwrap();
+        let path = directory.join("greenroom.toml");
+        std::fs::write(&path, configuration(&simulator, extra)).unwrap();
+        let (config, file) = ConfigFile::load(&path, environment(extra)).unwrap();
+        let process = Process::start_from(&config, Some(file)).await.unwrap();
+        let client = awc::Client::builder().timeout(DEADLINE + DEADLINE).finish();
+        (Self { simulator, process, client, config, _turn: turn }, path)
+    }
+
     async fn with(extra: &str, pace: Pace, turn: Turn) -> Self {
         // awc's default connector needs a crypto provider, TLS or not.
         upstream::install_crypto();
@@ -185,7 +199,7 @@ impl World {
         self.request(method, &url, &tenant_key(tenant))
     }
 
-    fn request(&self, method: Method, url: &str, key: &str) -> awc::ClientRequest {
+    pub(crate) fn request(&self, method: Method, url: &str, key: &str) -> awc::ClientRequest {
         // An idle connection would hold the listener at the end for the whole of its grace.
         self.client.request(method, url).bearer_auth(key).force_close()
     }

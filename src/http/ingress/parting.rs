@@ -58,13 +58,17 @@ impl Refusal {
         let status = match refused {
             CreateRefused::UnknownTenant => 400,
             // The tenant's own bound on sessions, in the words for the service's.
-            CreateRefused::TenantFull { .. } => 429,
+            CreateRefused::TenantFull { .. } | CreateRefused::TooManyStarts { .. } => 429,
             CreateRefused::Full { .. } | CreateRefused::Draining | CreateRefused::Unkept(_) => 503,
         };
         match refused {
             CreateRefused::TenantFull { max } => {
                 Self::new(status, &format!("concurrency limit reached: the tenant has {max} sessions"))
             }
+            CreateRefused::TooManyStarts { retry_after, .. } => Self {
+                retry_after: Some(*retry_after),
+                ..Self::new(status, &format!("concurrency limit reached: {refused}"))
+            },
             CreateRefused::UnknownTenant
             | CreateRefused::Full { .. }
             | CreateRefused::Draining

@@ -219,13 +219,13 @@ async fn admit(
     }
     let asked = Asked::read(request);
     let (held, tenant) = reserve(app, &asked)?;
-    check(&asked, tenant)?;
+    check(&asked, &tenant)?;
 
     let deadline = Instant::now() + app.ingress.settings.upgrade;
     let (seat, mut line) = client_line(app.ingress.settings.client_bytes);
     let mut early = VecDeque::new();
     let ready =
-        timeout_at(deadline, seat_client(app, tenant, &asked.avatar_id, destination, seat, &mut line));
+        timeout_at(deadline, seat_client(app, &tenant, &asked.avatar_id, destination, seat, &mut line));
     let seated = tokio::select! {
         seated = ready => seated.unwrap_or_else(|_late| Err(late(app)))?,
         // Dropping what is waited for gives the seat up.
@@ -244,7 +244,7 @@ fn late(app: &App) -> Refusal {
     Refusal::new(503, &format!("the avatar service did not answer within {waited} ms"))
 }
 
-fn reserve<'a>(app: &'a App, asked: &Asked) -> Result<(Held<'a>, &'a Tenant), Refusal> {
+fn reserve<'a>(app: &'a App, asked: &Asked) -> Result<(Held<'a>, Arc<Tenant>), Refusal> {
     let reserved = app.ingress.tokens().reserve(&asked.session_key, unix_now());
     let reservation = reserved.map_err(|refused| {
         let status = match refused {
@@ -253,7 +253,7 @@ fn reserve<'a>(app: &'a App, asked: &Asked) -> Result<(Held<'a>, &'a Tenant), Re
         };
         Refusal::new(status, &refused.to_string())
     })?;
-    let tenant = app.directory.get(reservation.tenant.as_str());
+    let tenant = app.manager.tenant(reservation.tenant.as_str()).map(|runtime| runtime.tenant());
     let held = Held { ingress: &app.ingress, reservation: Some(reservation) };
     match tenant {
         Some(tenant) => Ok((held, tenant)),

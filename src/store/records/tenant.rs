@@ -65,6 +65,14 @@ pub struct TenantRecord {
     pub policy: BTreeMap<ErrorCode, Action>,
     /// The continuity of its sessions, as the API spells it.
     pub continuity: Option<String>,
+    /// The most requests in a second over HTTP; `None` is no bound.
+    pub requests_per_second: Option<u32>,
+    /// How long its sessions may be without a client and without audio, in seconds: zero is for ever, `None` is what
+    /// is configured.
+    pub idle_timeout_s: Option<u64>,
+    /// Whether it is being deleted: from here on it has no keys and makes no session, and whoever reads this finishes
+    /// what was begun.
+    pub is_leaving: bool,
     /// Whether it is suspended.
     pub suspension: Option<SuspensionRecord>,
 }
@@ -86,6 +94,12 @@ struct Stored {
     /// By the texts, since an action has no other form outside.
     policy: BTreeMap<ErrorCode, String>,
     continuity: Option<String>,
+    #[serde(default)]
+    requests_per_second: Option<u32>,
+    #[serde(default)]
+    idle_timeout_s: Option<u64>,
+    #[serde(default)]
+    is_leaving: bool,
     suspension: Option<SuspensionRecord>,
 }
 
@@ -105,6 +119,9 @@ fn encode(vault: &Vault, key: &Key, tenant: &TenantRecord) -> Result<Bytes, Stor
         max_connected_minutes_per_day,
         policy,
         continuity,
+        requests_per_second,
+        idle_timeout_s,
+        is_leaving,
         suspension,
     } = tenant.clone();
     let policy = policy.into_iter().map(|(code, action)| (code, action.as_str().to_owned())).collect();
@@ -122,6 +139,9 @@ fn encode(vault: &Vault, key: &Key, tenant: &TenantRecord) -> Result<Bytes, Stor
         max_connected_minutes_per_day,
         policy,
         continuity,
+        requests_per_second,
+        idle_timeout_s,
+        is_leaving,
         suspension,
     };
     envelope::encode(key, &stored)
@@ -149,6 +169,9 @@ fn decode(vault: &Vault, key: &Key, value: &[u8]) -> Result<TenantRecord, StoreE
         max_connected_minutes_per_day: stored.max_connected_minutes_per_day,
         policy: policy.map_err(|_| damaged("its policy has an unknown action"))?,
         continuity: stored.continuity,
+        requests_per_second: stored.requests_per_second,
+        idle_timeout_s: stored.idle_timeout_s,
+        is_leaving: stored.is_leaving,
         suspension: stored.suspension,
     })
 }

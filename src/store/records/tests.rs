@@ -101,6 +101,9 @@ fn tenant(id: &str, hash: crate::store::ClientKeyHash) -> TenantRecord {
         max_connected_minutes_per_day: Some(100),
         policy: BTreeMap::from([(ErrorCode::SessionDurationExceeded, Action::Restart)]),
         continuity: None,
+        requests_per_second: Some(50),
+        idle_timeout_s: Some(60),
+        is_leaving: false,
         suspension: Some(SuspensionRecord { code: ErrorCode::BillingRequired, since: UnixMillis(8) }),
     }
 }

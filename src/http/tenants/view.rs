@@ -1,0 +1,123 @@
+//! A tenant as operators see it. Nothing in here is secret but a key that was just made.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use serde::Serialize;
+
+use crate::{
+    errors::{Action, ErrorCode},
+    manager::{KeyInfo, ManagerHandle, TenantRuntime},
+    outbox::Continuity,
+    recovery::{StateName, TenantId},
+};
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// A key of a tenant in JSON.
+#[derive(Debug, Serialize)]
+pub(super) struct KeyView {
+    name: String,
+    /// Null for one of the configuration file.
+    created_at: Option<String>,
+    /// Null is never.
+    expires_at: Option<String>,
+    /// Only in the answer to whoever made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+impl KeyView {
+    pub(super) fn of(key: &KeyInfo) -> Self {
+        Self {
+            name: key.name.clone(),
+            created_at: key.created_at.map(rfc3339),
+            expires_at: key.expires_at.map(rfc3339),
+            key: None,
+        }
+    }
+
+    pub(super) fn with_key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct SuspensionView {
+    code: ErrorCode,
+    since: String,
+}
+
+/// A tenant in JSON. The names are the contract's.
+#[derive(Debug, Serialize)]
+pub(super) struct TenantView {
+    id: TenantId,
+    app_id: String,
+    managed_by: &'static str,
+    suspended: Option<SuspensionView>,
+    /// The number of its sessions in each state.
+    sessions: BTreeMap<&'static str, usize>,
+    upstream_connections: usize,
+    /// Since the process started.
+    connected_seconds: f64,
+    max_sessions: u32,
+    max_starts_per_minute: Option<u32>,
+    requests_per_second: Option<u32>,
+    outbox_bytes: usize,
+    continuity: Continuity,
+    /// The codes whose action is its own.
+    policy: BTreeMap<ErrorCode, Action>,
+    /// Null is for ever.
+    idle_timeout_s: Option<u64>,
+    max_connected_minutes_per_day: Option<u32>,
+    keys: Vec<KeyView>,
+    /// Null for one of the configuration file.
+    created_at: Option<String>,
+    /// Only in the answer to whoever made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+}
+
+impl TenantView {
+    pub(super) fn of(runtime: &TenantRuntime, keys: &[KeyInfo], manager: &ManagerHandle) -> Self {
+        let tenant = runtime.tenant();
+        let mut sessions: BTreeMap<_, _> =
+            StateName::ALL.into_iter().map(|state| (state.as_str(), 0)).collect();
+        for entry in manager.registry().of_tenant(&runtime.id) {
+            *sessions.entry(entry.snapshot.load().state_name().as_str()).or_default() += 1;
+        }
+        Self {
+            id: runtime.id.clone(),
+            app_id: tenant.app_id.clone(),
+            managed_by: tenant.managed_by.as_str(),
+            suspended: runtime.suspension().map(|suspension| SuspensionView {
+                code: suspension.code,
+                since: manager.clock().rfc3339(suspension.since),
+            }),
+            sessions,
+            upstream_connections: runtime.usage.connections(),
+            connected_seconds: runtime.usage.connected().as_secs_f64(),
+            max_sessions: tenant.max_sessions,
+            max_starts_per_minute: tenant.max_starts_per_minute,
+            requests_per_second: tenant.requests_per_second,
+            outbox_bytes: tenant.outbox_bytes,
+            continuity: tenant.continuity,
+            policy: tenant.policy.clone(),
+            idle_timeout_s: tenant.idle_timeout.as_ref().map(Duration::as_secs),
+            max_connected_minutes_per_day: tenant.max_connected_minutes_per_day,
+            keys: keys.iter().map(KeyView::of).collect(),
+            created_at: tenant.created_at.map(rfc3339),
+            key: None,
+        }
+    }
+
+    pub(super) fn with_key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
+    }
+}
