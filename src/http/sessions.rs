@@ -83,7 +83,7 @@ fn created(manager: &ManagerHandle, entry: &SessionEntry) -> StoredAnswer {
                headers(("Location" = String, description = "The session's path.")))),
     extensions(
         ("x-problem-codes" = json!([
-            "unknownTenant", "tenantQuotaReached", "processFull", "draining", "unavailable", "sessionStopped",
+            "unknownTenant", "tenantQuotaReached", "tenantStartsLimited", "processFull", "draining", "unavailable", "sessionStopped",
             "noEncryptionKey"
         ])),
         ("x-idempotent" = json!(true)), ("x-stored" = json!(true)),

@@ -13,7 +13,7 @@ use actix_web::{HttpResponse, http::header, web};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use super::{App, Surface, admin, audit, patching, playing, requests, sessions};
+use super::{App, Surface, admin, audit, patching, playing, requests, sessions, tenants};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -39,20 +39,24 @@ struct Shared;
         admin::metrics, admin::healthz, admin::readyz, admin::codes,
         admin::upstreams, admin::open_upstream, admin::close_upstream, admin::drain,
         audit::list,
+        tenants::list, tenants::create, tenants::get, tenants::change, tenants::delete,
+        tenants::keys, tenants::add_key, tenants::remove_key, tenants::reload,
     ),
     tags(
         (name = "operators", description = "What only operators may do: restart, park, unpark, drain."),
+        (name = "tenants", description = "Who may hold sessions, and how many. Those of the configuration file are changed there."),
         (name = "monitoring", description = "For Prometheus and for health checks. No key is needed."),
     )
 )]
 struct Admin;
 
 /// What a parameter of a path is, by its name and the thing before it.
-const PATH_PARAMETERS: [(&str, &str, &str, &str); 5] = [
+const PATH_PARAMETERS: [(&str, &str, &str, &str); 6] = [
     ("s", "id", "session-id", "The session's id."),
     ("sessions", "id", "session-id", "The session's id."),
     ("requests", "req_id", "request-id", "The request's id, as its POST answered."),
     ("tenants", "id", "tenant-id", "The tenant's id."),
+    ("keys", "name", "key-name", "The key's name."),
     ("upstreams", "name", "upstream-name", "The upstream's name, from `GET /v1/upstreams`."),
 ];
 
@@ -223,6 +227,8 @@ fn complete(path: &str, operation: &mut Value, surface: Surface) {
         codes.push("unauthorized".to_owned());
         if surface == Surface::Admin {
             codes.push("adminKeyNotSet".to_owned());
+        } else {
+            codes.push("requestRateLimited".to_owned());
         }
     }
     let mut parameters: Vec<Value> = path_parameters(path);

@@ -10,7 +10,7 @@ use crate::errors::ErrorCode;
 const ERROR_CODE: &str = "errorCode";
 
 /// The codes with their status and an example of their detail.
-pub(super) const PROBLEMS: [(&str, u16, &str); 37] = [
+pub(super) const PROBLEMS: [(&str, u16, &str); 46] = [
     ("malformedJson", 400, "EOF while parsing an object at line 1 column 1"),
     ("brokenBody", 400, "the body could not be read: a chunk of it is malformed"),
     ("invalidIdempotencyKey", 400, "Idempotency-Key: 1 to 255 visible characters are allowed"),
@@ -40,6 +40,16 @@ pub(super) const PROBLEMS: [(&str, u16, &str); 37] = [
         "the session is its client's, which says how it is configured; labels and continuity can be changed",
     ),
     (
+        "managedByFile",
+        409,
+        "the configuration file says what this tenant is: change it there, and reload it with SIGHUP or POST /v1/config/reload",
+    ),
+    ("tenantExists", 409, "a tenant has this id already"),
+    ("keyExists", 409, "the tenant has a key with this name already"),
+    ("tooManyKeys", 409, "the tenant has 64 keys, which is the most; delete one first"),
+    ("tooManyTenants", 409, "there are 10000 tenants, which is the most"),
+    ("noConfigFile", 409, "this process was not started from a configuration file"),
+    (
         "preconditionFailed",
         412,
         "the session was changed meanwhile; look at what is there now, and send its ETag as If-Match",
@@ -58,12 +68,19 @@ pub(super) const PROBLEMS: [(&str, u16, &str); 37] = [
         422,
         "the session holds secrets, and the store has no key to seal them with: set store.encryption_key",
     ),
+    (
+        "configRefused",
+        422,
+        "the configuration file is refused, and nothing has changed; mend what errors names",
+    ),
     ("emptyAudio", 422, "the body holds no audio"),
     ("oddAudio", 422, "3 bytes are no whole number of 16-bit samples; nothing of an odd rest is sent"),
     ("wrongAudioFormat", 422, "the session takes 16000 Hz, and the WAV file has 24000 Hz"),
     ("badWav", 422, "the WAV file is cut off"),
     ("badOggOpus", 422, "the Ogg Opus stream has a gap before page 3"),
     ("tenantQuotaReached", 429, "the tenant has 200 sessions, which is its max_sessions; delete one first"),
+    ("tenantStartsLimited", 429, "the tenant has started as many sessions as it may in a minute"),
+    ("requestRateLimited", 429, "the tenant has made as many calls as it may in a second"),
     ("tooManyOpenRequests", 429, "the session has as many open requests as it may have"),
     ("storeError", 500, "the session's record is damaged"),
     ("internal", 500, "the request was not carried out to its end"),

@@ -59,6 +59,8 @@ fn every_code_that_a_handler_names_is_known_and_every_known_one_is_named() {
         include_str!("../problem.rs"),
         include_str!("../requests.rs"),
         include_str!("../sessions.rs"),
+        include_str!("../tenants/mod.rs"),
+        include_str!("../tenants/body.rs"),
         include_str!("../audio/mod.rs"),
     ]
     .concat();
