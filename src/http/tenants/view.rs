@@ -62,9 +62,11 @@ pub(super) struct TenantView {
     suspended: Option<SuspensionView>,
     /// The number of its sessions in each state.
     sessions: BTreeMap<&'static str, usize>,
-    upstream_connections: usize,
+    upstream_connections: u32,
     /// Since the process started.
     connected_seconds: f64,
+    /// On this day (UTC), as `max_connected_minutes_per_day` counts them.
+    connected_minutes_today: f64,
     max_sessions: u32,
     max_starts_per_minute: Option<u32>,
     requests_per_second: Option<u32>,
@@ -102,6 +104,7 @@ impl TenantView {
             sessions,
             upstream_connections: runtime.usage.connections(),
             connected_seconds: runtime.usage.connected().as_secs_f64(),
+            connected_minutes_today: runtime.usage.connected_today().as_secs_f64() / 60.0,
             max_sessions: tenant.max_sessions,
             max_starts_per_minute: tenant.max_starts_per_minute,
             requests_per_second: tenant.requests_per_second,
