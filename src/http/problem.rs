@@ -272,6 +272,11 @@ impl From<AudioRefused> for Problem {
                 problem.state = Some(state.as_str());
                 problem
             }
+            AudioRefused::MinutesUsed => {
+                let mut problem = Self::new(StatusCode::CONFLICT, "tenantMinutesUsed", detail);
+                problem.state = Some("parked");
+                problem
+            }
             AudioRefused::UnknownRequest(_) => Self::new(StatusCode::NOT_FOUND, "notFound", detail),
             AudioRefused::Ledger(
                 Refusal::Full { .. } | Refusal::NoRoom { .. } | Refusal::TooManyPieces { .. },

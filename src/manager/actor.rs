@@ -10,7 +10,9 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use super::{Leaving, Limits, Registry, Roster, TenantRuntime, UpstreamView, pool::Pool, shard::Shard};
+use super::{
+    Leaving, Limits, MinutesNoted, Registry, Roster, TenantRuntime, UpstreamView, pool::Pool, shard::Shard,
+};
 use crate::{
     outbox::LedgerConfig,
     recovery::{
@@ -57,6 +59,7 @@ pub(super) struct Manager {
     pub(super) upstream_metrics: UpstreamMetrics,
     pub(super) timer: Option<(Moment, SpawnHandle)>,
     pub(super) pool: Pool,
+    pub(super) minutes: MinutesNoted,
     pub(super) mode: Mode,
 }
 
@@ -103,6 +106,10 @@ impl Manager {
                 if let Some(generation) = self.asks.remove(&session) {
                     self.answer(&session, FleetAnswer::Suspended(generation, code));
                 }
+            }
+            FleetEffect::OutOfMinutes { session } => {
+                self.asks.remove(&session);
+                self.answer(&session, FleetAnswer::MinutesUsed);
             }
             FleetEffect::Probe { session } => self.answer(&session, FleetAnswer::Probe),
             FleetEffect::Release { session } => self.answer(&session, FleetAnswer::Release),
@@ -156,6 +163,8 @@ impl Manager {
     }
 
     fn upkeep(&mut self, ctx: &mut Context<Self>) {
+        self.look_at_minutes(ctx);
+        self.note_minutes();
         self.fill_pools(ctx);
         self.end_leaving();
         let now = self.clock.now();

@@ -181,6 +181,9 @@ impl Manager {
         let now = self.clock.now();
         let mut lifecycle = Lifecycle::new(runtime.recovery());
         lifecycle.handle(first, now, 0.0);
+        if self.fleet.minutes_are_used(&runtime.id) {
+            lifecycle.handle(Input::MinutesUsed, now, 0.0);
+        }
         let id = ids::session_id(SystemTime::now(), rand::random());
         self.entry(runtime, Draft { id, origin: Origin::Api, is_pooled, created_at: now, spec }, &lifecycle)
     }
@@ -215,6 +218,10 @@ impl Manager {
         let now = self.clock.now();
         let mut lifecycle = Lifecycle::new(runtime.recovery());
         lifecycle.handle(first, now, 0.0);
+        if self.fleet.minutes_are_used(tenant) {
+            // Its ask is taken back, and it waits with the others.
+            lifecycle.handle(Input::MinutesUsed, now, 0.0);
+        }
         entry.snapshot.store(Arc::new(Snapshot::of(&lifecycle, now)));
         let configuration = Configuration::of(&entry.spec.load());
         let noted = Remembered::new();
@@ -255,6 +262,9 @@ impl Manager {
     ) -> Result<Arc<SessionEntry>, Farewell> {
         let tenant = &runtime.id;
         let now = self.clock.now();
+        if self.fleet.minutes_are_used(tenant) {
+            return Err(Farewell::MinutesUsed);
+        }
         let first = match self.fleet.suspension(tenant).map(|suspension| suspension.code) {
             None => Input::Start,
             Some(_) if self.fleet.wants_volunteer(tenant, now) => Input::Volunteer,

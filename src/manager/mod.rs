@@ -31,11 +31,11 @@ use pool::Pool;
 pub use registry::{Page, Registry};
 pub use restore::Restored;
 use shard::Shard;
-use tenants::Leaving;
 pub use tenants::{
     KeyInfo, KeyMade, KeyName, Opened, Own, ReloadRefused, Reloaded, Reloader, Roster, TenantBook,
     TenantDefaults, TenantMade, TenantPatch, TenantPromise, TenantRefused, TenantsUnusable,
 };
+use tenants::{Leaving, MinutesNoted};
 
 use crate::{
     outbox::LedgerConfig,
@@ -177,6 +177,11 @@ impl Running {
                 tracing::error!("a thread of sessions ended by a panic");
             }
         }
+        let roster = self.handle.roster();
+        let kept = tenants::keep_minutes(&roster, self.journal.records());
+        if tokio::time::timeout(FLUSH, kept).await.is_err() {
+            tracing::error!("tenants' connected minutes could not be written before the end");
+        }
         if tokio::time::timeout(FLUSH, self.journal.flush()).await.is_err() {
             tracing::error!("what became of some sessions could not be written before the end");
         }
@@ -242,6 +247,7 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         metrics,
         timer: None,
         pool: Pool::default(),
+        minutes: MinutesNoted::default(),
         mode: Mode::Open,
     };
     let ended = actix_rt::spawn(context.into_future(manager));

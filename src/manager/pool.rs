@@ -108,6 +108,7 @@ impl Manager {
         // Nothing new of a suspended tenant knocks: what would be made now would only be parked.
         while self.pool.of(tenant, &pool.avatar_id).len() < pool.size as usize
             && self.fleet.suspension(tenant).is_none()
+            && !self.fleet.minutes_are_used(tenant)
             && self.admit(tenant).is_ok()
         {
             let entry = self.create_pooled(runtime, spec(pool), ctx);

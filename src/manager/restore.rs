@@ -12,7 +12,7 @@ use super::{
 use crate::{
     recovery::{
         FleetInput, Lifecycle, ParkCause, TenantId,
-        lifecycle::{Remembered, Standing},
+        lifecycle::{Hold, Remembered, Standing},
     },
     session::{Configuration, Origin, moment, remembered, spec_of_record},
     store::records::{Origin as OriginRecord, SessionRecord},
@@ -57,6 +57,7 @@ impl Handler<Restore> for Manager {
         for record in records {
             found.extend(self.find(record, &mut restored));
         }
+        self.look_at_minutes(ctx);
         // In one turn of this actor: the fleet hears of all who are parked before the first one's ask is taken, so
         // that nothing of a suspended tenant knocks.
         for found in found {
@@ -82,6 +83,11 @@ impl Manager {
         if origin == Origin::Ingress && !is_over {
             // Its client's connection has ended with the process that had it.
             remembered.standing = Standing::Stopped { at: self.clock.now() };
+        }
+        // The day has turned, or the bound is another.
+        if remembered.standing == Standing::Parked(Hold::Minutes) && !self.fleet.minutes_are_used(&runtime.id)
+        {
+            remembered.standing = Standing::Run;
         }
         match spec_of_record(record.spec) {
             Ok(spec) => {

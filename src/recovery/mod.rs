@@ -6,6 +6,7 @@
 mod attendance;
 mod backoff;
 pub mod fleet;
+mod idleness;
 mod ids;
 pub mod lifecycle;
 mod moment;
@@ -14,6 +15,7 @@ mod policy;
 pub use attendance::{Attendance, Departure};
 pub use backoff::{Backoff, Budget, BudgetConfig};
 pub use fleet::{AttemptOutcome, BreakerState, Fleet, FleetConfig, FleetEffect, FleetInput, ParkCause};
+pub use idleness::Idleness;
 pub use ids::{SessionId, TenantId};
 pub use lifecycle::{Generation, Lifecycle, RecoveryConfig, StateName};
 pub use moment::Moment;

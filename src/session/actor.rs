@@ -1,6 +1,6 @@
 //! The session's actor: takes messages, asks the machines, and carries their effects out.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use tokio::sync::{Notify, oneshot};
@@ -225,7 +225,7 @@ impl SessionActor {
     /// Sets the one timer to the earliest of what is due. A timer that comes too early finds nothing due and
     /// is set again, so it is only replaced where something is due earlier.
     pub(super) fn arm_timer(&mut self, ctx: &mut Context<Self>) {
-        let due = self.session.borrow().next_timeout();
+        let due = self.next_timeout();
         let Some(due) = due else { return };
         match self.timer {
             Some((armed, _)) if armed <= due => return,
@@ -251,8 +251,33 @@ impl SessionActor {
             }
             actor.handle_input(Input::Tick, ctx);
             actor.end_deserted(ctx);
+            actor.end_idle(ctx);
         });
         self.timer = Some((due, handle));
+    }
+
+    /// A session of a pool waits for its client, and is to be connected while it does.
+    fn idle_timeout(&self) -> Option<Duration> {
+        if self.context.entry.is_pooled { None } else { self.context.tenant.tenant().idle_timeout }
+    }
+
+    fn next_timeout(&self) -> Option<Moment> {
+        let mut session = self.session.borrow_mut();
+        let is_idle = session.is_idle();
+        session.idleness.observe(is_idle, self.context.clock.now());
+        let idle = session.idleness.next_timeout(self.idle_timeout());
+        session.next_timeout().into_iter().chain(idle).min()
+    }
+
+    fn end_idle(&mut self, ctx: &mut Context<Self>) {
+        let idleness = self.session.borrow().idleness;
+        if idleness.is_over(self.idle_timeout(), self.context.clock.now()) {
+            tracing::info!(
+                session = %self.context.entry.id, tenant = %self.context.entry.tenant,
+                "session is idle for too long, its connection is closed"
+            );
+            self.handle_input(Input::Idle, ctx);
+        }
     }
 
     /// A stopped session whose connection is gone has nothing left to do.
@@ -321,6 +346,7 @@ impl Handler<FleetAnswer> for SessionActor {
     fn handle(&mut self, answer: FleetAnswer, ctx: &mut Self::Context) {
         let input = match answer {
             FleetAnswer::Granted(generation) => Input::Granted(generation),
+            FleetAnswer::MinutesUsed => Input::MinutesUsed,
             FleetAnswer::Suspended(generation, code) => Input::Suspended(generation, code),
             // It has left the fleet's memory of parked sessions, which had not heard of that.
             FleetAnswer::Probe | FleetAnswer::Release if !self.may_revive() => return,

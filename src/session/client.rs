@@ -72,6 +72,8 @@ pub enum Farewell {
     Suspended(ErrorCode),
     /// The service refuses the tenant's API key, which is not the client's fault.
     KeyRefused,
+    /// The minutes are used that the connections of its tenant may last in a day.
+    MinutesUsed,
     /// An operator holds the session.
     ParkedByOperator,
     /// The session was deleted over the API.
@@ -94,6 +96,7 @@ impl Farewell {
     /// What a client is told whose session is held by `hold`, after `error`.
     pub(super) fn of_hold(hold: &Hold, error: Option<&Arc<SessionError>>) -> Self {
         match (hold, error) {
+            (Hold::Minutes, _) => Self::MinutesUsed,
             (Hold::Operator, _) => Self::ParkedByOperator,
             (Hold::KeyRefused, _) => Self::KeyRefused,
             (Hold::Suspension(code), _) | (Hold::Error(code), None) => Self::of_suspension(*code),

@@ -64,6 +64,8 @@ impl Connection {
             Err(error) => return self.failed(&timings, error),
             Ok(upgraded) => upgraded,
         };
+        // From the upgrade on the service has a connection of ours, which may be billed.
+        let connected = self.context.tenant.metrics.connection(&self.context.tenant.usage);
         let configured = tokio::select! {
             biased;
             _ = &mut stop => None,
@@ -86,10 +88,6 @@ impl Connection {
             Err(error) => self.failed(&timings, error),
             Ok(Opened { connection_id, capabilities, confirm, socket }) => {
                 self.observe(&timings, None);
-                let connected = {
-                    let tenant = &self.context.tenant;
-                    tenant.metrics.connection(&tenant.usage)
-                };
                 let generation = self.generation;
                 let id = connection_id.clone();
                 self.tell(LinkNews::Connected { generation, connection_id, capabilities, confirm });
@@ -201,6 +199,7 @@ impl Connection {
         self.context.metrics.traffic(Direction::Down).message(message.len());
         let now = self.context.clock.now();
         let mut session = self.session.borrow_mut();
+        let is_busy = session.ledger.open_count() > 0;
         match data {
             Data::ServerResponseAnimation(frame) => {
                 let ids = Ids { connection_id, req_id: &frame.req_id };
@@ -234,6 +233,10 @@ impl Connection {
             | Data::ClientResume(_) => {}
         }
         report_settled(&self.context, &mut session, Teller::Service);
+        // From here on it may be idle, of which the actor's timer has not heard.
+        if is_busy && session.is_idle() {
+            self.tell(LinkNews::DueEarlier);
+        }
     }
 
     fn request_failed(&self, mut error: SessionError, message: &Bytes, connection_id: &str) {

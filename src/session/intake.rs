@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     outbox::{HoldFate, InterruptFate, Record},
-    recovery::lifecycle::{Admission, Input},
+    recovery::lifecycle::{Admission, Hold, Input, State},
     wire,
 };
 
@@ -24,6 +24,9 @@ impl SessionActor {
         let admission = session.lifecycle.admission();
         if admission == Admission::Refused {
             let snapshot = self.context.entry.snapshot.load();
+            if snapshot.state == State::Parked(Hold::Minutes) {
+                return Err(AudioRefused::MinutesUsed);
+            }
             return Err(AudioRefused::State { state: snapshot.state_name(), code: snapshot.code() });
         }
         session.ledger.accept(req_id, audio, end, self.context.outbox.room(), now)?;

@@ -95,6 +95,12 @@ pub enum AudioRefused {
         /// The code that put it there, where there is one.
         code: Option<ErrorCode>,
     },
+    /// The session is parked, since the minutes of its tenant are used.
+    #[error(
+        "the session is parked and takes no audio: the connections of its tenant have lasted for as long as they may \
+         in a day (max_connected_minutes_per_day); it starts again at 00:00 UTC, or when that is raised"
+    )]
+    MinutesUsed,
     /// No such request is open.
     #[error("the session knows no request {0}")]
     UnknownRequest(String),
@@ -136,6 +142,8 @@ pub enum FleetAnswer {
     Granted(Generation),
     /// This ask is refused, since the tenant is suspended for the code.
     Suspended(Generation, ErrorCode),
+    /// The minutes are used that the connections of the tenant may last in a day.
+    MinutesUsed,
     /// The parked session is to make one attempt.
     Probe,
     /// The parked session may start again.

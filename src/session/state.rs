@@ -17,7 +17,7 @@ use super::{
 use crate::{
     outbox::{Control, FrameFate, Ledger, Outgoing, Record},
     recovery::{
-        Attendance, Generation, Lifecycle, Moment,
+        Attendance, Generation, Idleness, Lifecycle, Moment,
         lifecycle::{Remembered, State},
     },
     wire::{self, Data, Rewrite, proto},
@@ -59,6 +59,7 @@ pub(super) struct Session {
     /// What the service said to the configuration that stands.
     pub(super) confirmation: Option<Confirmation>,
     pub(super) attendance: Attendance,
+    pub(super) idleness: Idleness,
     pub(super) client: Option<Seated>,
     /// What a client is told when the session is stopped.
     pub(super) farewell: Farewell,
@@ -81,6 +82,7 @@ impl Session {
             configuration,
             confirmation: None,
             attendance,
+            idleness: Idleness::Busy,
             client: None,
             farewell: Farewell::Deleted,
             watchers: BTreeMap::new(),
@@ -95,6 +97,15 @@ impl Session {
             self.attendance.next_timeout().filter(|_| !self.is_stopped()),
         ];
         timeouts.into_iter().flatten().min()
+    }
+
+    /// Whether it has a connection, or tries to, that nobody would use.
+    pub(super) fn is_idle(&self) -> bool {
+        let is_to_run = match self.lifecycle.state() {
+            State::Starting(_) | State::Running { .. } | State::BackingOff(_) => true,
+            State::Parked(_) | State::Dormant | State::Failed | State::Stopped { .. } => false,
+        };
+        is_to_run && self.client.is_none() && self.ledger.open_count() == 0
     }
 
     /// Whether its owner has ended it.

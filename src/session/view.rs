@@ -95,7 +95,7 @@ impl Snapshot {
     pub fn code(&self) -> Option<crate::errors::ErrorCode> {
         match &self.state {
             State::Parked(Hold::Error(code) | Hold::Suspension(code)) => Some(*code),
-            State::Parked(Hold::KeyRefused | Hold::Operator)
+            State::Parked(Hold::KeyRefused | Hold::Minutes | Hold::Operator)
             | State::Starting(_)
             | State::Running { .. }
             | State::BackingOff(_)
@@ -105,9 +105,29 @@ impl Snapshot {
         }
     }
 
+    /// What holds a parked session, by a stable name: one of the service's codes, or one of this API's own.
+    pub fn parked_by(&self) -> Option<&'static str> {
+        match &self.state {
+            State::Parked(Hold::Error(code) | Hold::Suspension(code)) => Some(code.as_str()),
+            State::Parked(Hold::KeyRefused) => Some("apiKeyRefused"),
+            State::Parked(Hold::Minutes) => Some("tenantMinutesUsed"),
+            State::Parked(Hold::Operator) => Some("operator"),
+            State::Starting(_)
+            | State::Running { .. }
+            | State::BackingOff(_)
+            | State::Dormant
+            | State::Failed
+            | State::Stopped { .. } => None,
+        }
+    }
+
     /// Why the session does not run, in words; `None` where the state says enough.
     fn reason(&self, tenant: &TenantId) -> Option<String> {
         match &self.state {
+            State::Parked(Hold::Minutes) => Some(format!(
+                "the connections of tenant {tenant} have lasted for as long as they may in a day \
+                 (max_connected_minutes_per_day); it starts again at 00:00 UTC, or when that is raised"
+            )),
             State::Parked(Hold::Operator) => Some("parked by an operator until it is unparked".to_owned()),
             State::Parked(Hold::Suspension(code)) => Some(format!(
                 "tenant {tenant} is suspended because of {code} on another session; see {}",
@@ -155,6 +175,8 @@ pub struct SessionView {
     state: &'static str,
     /// Why it does not run, in words.
     reason: Option<String>,
+    /// What holds it while it is parked, by a stable name.
+    parked_by: Option<&'static str>,
     origin: Origin,
     sample_rate: u32,
     audio_format: super::AudioFormat,
@@ -219,6 +241,7 @@ impl SessionEntry {
             avatar_id: spec.avatar_id.clone(),
             state: snapshot.state_name().as_str(),
             reason: snapshot.reason(&self.tenant),
+            parked_by: snapshot.parked_by(),
             origin: **self.origin.load(),
             sample_rate: spec.sample_rate,
             audio_format: spec.audio_format,

@@ -139,7 +139,6 @@ impl OpenConnection {
         let now = Instant::now();
         let span = now.saturating_duration_since(self.counted_to);
         self.tenant.add_connected(span);
-        self.usage.add_connected(span);
         self.counted_to = now;
     }
 }

@@ -83,7 +83,9 @@ fn stuck(world: &World, seat: &Seat) -> Option<String> {
         }
         State::BackingOff(BackingOff::Until(_)) => seat.machine.next_timeout().is_some(),
         // These are called by the fleet's timer or by a person.
-        State::Parked(Hold::Error(_) | Hold::KeyRefused | Hold::Suspension(_) | Hold::Operator) => true,
+        State::Parked(
+            Hold::Error(_) | Hold::KeyRefused | Hold::Suspension(_) | Hold::Minutes | Hold::Operator,
+        ) => true,
         State::Dormant | State::Failed | State::Stopped { .. } => true,
     };
     if is_served {

@@ -347,6 +347,7 @@ impl World {
                     let Some(generation) = self.seats[i].asked.take() else { continue };
                     (i, Input::Suspended(generation, code))
                 }
+                FleetEffect::OutOfMinutes { session } => (index(&session), Input::MinutesUsed),
                 FleetEffect::Probe { session } => (index(&session), Input::Probe),
                 FleetEffect::Release { session } => (index(&session), Input::Release),
                 FleetEffect::GrantExpired { .. } => {

@@ -45,6 +45,8 @@ impl World {
             | Input::Closed(_)
             | Input::Crashed(_)
             | Input::Audio
+            | Input::Idle
+            | Input::MinutesUsed
             | Input::Probe
             | Input::Release
             | Input::Park

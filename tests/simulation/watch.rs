@@ -97,6 +97,8 @@ impl Watch {
             | FleetInput::Left { .. }
             | FleetInput::SlotFreed { .. }
             | FleetInput::Unsuspend { .. }
+            | FleetInput::MinutesUsed { .. }
+            | FleetInput::MinutesRenewed { .. }
             | FleetInput::TenantGone { .. }
             | FleetInput::OpenBreaker
             | FleetInput::CloseBreaker
@@ -138,7 +140,9 @@ impl Watch {
                 );
                 if suspends { Ok(()) } else { Err(format!("{session} is suspended for {code}")) }
             }
-            FleetEffect::Probe { .. } | FleetEffect::Release { .. } => Ok(()),
+            FleetEffect::OutOfMinutes { .. } | FleetEffect::Probe { .. } | FleetEffect::Release { .. } => {
+                Ok(())
+            }
         }
     }
 

@@ -334,6 +334,7 @@ impl World {
                 let generation = self.seats[number(&session)].asked.0;
                 (session, Input::Suspended(generation, code))
             }
+            FleetEffect::OutOfMinutes { session } => (session, Input::MinutesUsed),
             FleetEffect::Probe { session } => (session, Input::Probe),
             FleetEffect::Release { session } => (session, Input::Release),
             FleetEffect::BreakerChanged { .. } => {

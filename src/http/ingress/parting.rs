@@ -17,6 +17,9 @@ const MAX_REASON_BYTES: usize = 123;
 /// How long a client is asked to wait where the trouble is expected to pass.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
+/// The tenant's own bound, in the words for the service's: an SDK makes of both the same.
+const MINUTES_USED: &str = "concurrency limit reached: the tenant's connected minutes of this day are used";
+
 /// A refused upgrade, in the service's form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -45,6 +48,7 @@ impl Refusal {
             Farewell::Error(error) => Self::of_error(error, avatar_id),
             Farewell::Suspended(code) => Self::of_code(*code, avatar_id),
             Farewell::KeyRefused => Self::new(503, "the avatar service refuses this tenant's API key"),
+            Farewell::MinutesUsed => Self::new(Row::of(ErrorCode::ConcurrencyLimit).status, MINUTES_USED),
             Farewell::ParkedByOperator => Self::new(503, "an operator has parked the session"),
             Farewell::Deleted => Self::new(409, "the session was deleted"),
             Farewell::Draining => Self::new(503, "this process is draining"),
@@ -141,6 +145,10 @@ impl Parting {
             Farewell::Error(error) => Self::of_error(error, avatar_id),
             Farewell::Suspended(code) => Self::of_code(*code, avatar_id),
             Farewell::KeyRefused => unable(UNAVAILABLE, "the avatar service refuses this tenant's API key"),
+            Farewell::MinutesUsed => {
+                let row = Row::of(ErrorCode::ConcurrencyLimit);
+                Self::told(row.close.into(), row.close, MINUTES_USED)
+            }
             Farewell::ParkedByOperator => unable(BRIEFLY_UNABLE, "an operator has parked the session"),
             // The owner's own wish: a normal closure, which no SDK reports as an error.
             Farewell::Deleted => Self::silent(1000, "the session was deleted"),

@@ -133,6 +133,7 @@ impl Seated {
                 // told its client why, or will.
                 AudioRefused::Ledger(Refusal::Ended(_) | Refusal::AfterEnd)
                 | AudioRefused::State { .. }
+                | AudioRefused::MinutesUsed
                 | AudioRefused::UnknownRequest(_) => return Told::Done,
             }
         }

@@ -75,9 +75,11 @@ pub(in crate::http) struct TenantView {
     #[schema(value_type = BTreeMap<String, usize>)]
     sessions: BTreeMap<&'static str, usize>,
     /// Connections to the avatar service, which are billed.
-    upstream_connections: usize,
+    upstream_connections: u32,
     /// Seconds that its connections stood, since the process started.
     connected_seconds: f64,
+    /// On this day (UTC), as `max_connected_minutes_per_day` counts them.
+    connected_minutes_today: f64,
     max_sessions: u32,
     max_starts_per_minute: Option<u32>,
     requests_per_second: Option<u32>,
@@ -116,6 +118,7 @@ impl TenantView {
             sessions,
             upstream_connections: runtime.usage.connections(),
             connected_seconds: runtime.usage.connected().as_secs_f64(),
+            connected_minutes_today: runtime.usage.connected_today().as_secs_f64() / 60.0,
             max_sessions: tenant.max_sessions,
             max_starts_per_minute: tenant.max_starts_per_minute,
             requests_per_second: tenant.requests_per_second,

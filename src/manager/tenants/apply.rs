@@ -43,6 +43,7 @@ impl Handler<Apply> for Manager {
         for tenant in released {
             self.fleet(FleetInput::Unsuspend { tenant }, ctx);
         }
+        self.look_at_minutes(ctx);
         self.close_pools();
         self.fill_pools(ctx);
     }

@@ -7,6 +7,7 @@
 //! change   what an operator may say of a tenant
 //! opening  the tenants at the start of a process
 //! apply    the manager's part: the new roster and terms, and whoever is released by them
+//! minutes  the bound on the time that connections last in a day
 //! reload   the configuration file, read again
 //! leaving  the end of a tenant: its connections are closed, its sessions forgotten
 //! ```
@@ -15,6 +16,7 @@ mod apply;
 mod book;
 mod change;
 mod leaving;
+mod minutes;
 mod opening;
 mod reload;
 mod roster;
@@ -24,6 +26,7 @@ pub(super) use apply::Apply;
 pub use book::{TenantBook, TenantMade, TenantPromise};
 pub use change::{KeyMade, KeyName, Own, TenantPatch, TenantRefused};
 pub(super) use leaving::{Dismiss, Leaving};
+pub(super) use minutes::{MinutesNoted, keep as keep_minutes};
 pub use opening::{Opened, TenantsUnusable};
 pub use reload::{ReloadRefused, Reloaded, Reloader};
 pub use roster::{KeyInfo, Roster};

@@ -82,6 +82,7 @@ impl Opened {
                 (id, Arc::new(runtime))
             })
             .collect();
+        super::minutes::resume(&records.minutes().await?, book.runtimes.values().cloned());
         Ok(Self { book, pepper: Arc::new(pepper), records: records.clone(), metrics: Arc::clone(metrics) })
     }
 

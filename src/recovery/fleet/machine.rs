@@ -6,6 +6,7 @@ use super::{
     AttemptOutcome, BreakerState, FleetConfig, FleetEffect, FleetInput, ParkCause, Pass, Suspension,
     breaker::{Breaker, Finding},
     gate::{Gate, Ticket},
+    minutes::Minutes,
     parked::{Arrival, ParkedSessions, Queue, Role},
     slots::{Attempt, Hold, Slots},
 };
@@ -27,6 +28,7 @@ pub struct Fleet {
     slots: Slots,
     breaker: Breaker,
     parked: ParkedSessions,
+    minutes: Minutes,
     effects: Vec<FleetEffect>,
 }
 
@@ -44,6 +46,7 @@ impl Fleet {
             slots: Slots::default(),
             breaker: Breaker::new(config.breaker),
             parked: ParkedSessions::new(park_probe, attempt_deadline),
+            minutes: Minutes::default(),
             effects: Vec::new(),
         }
     }
@@ -68,6 +71,11 @@ impl Fleet {
                 self.parked.release(&tenant, now, &mut self.effects);
                 // Whatever the person has changed, it may have made room for those who lack a connection.
                 self.parked.offer_slot(&tenant, now, &mut self.effects);
+            }
+            FleetInput::MinutesUsed { tenant } => self.minutes.use_up(tenant),
+            FleetInput::MinutesRenewed { tenant } => {
+                let waiting = self.minutes.renew(&tenant).into_iter();
+                self.effects.extend(waiting.map(|session| FleetEffect::Release { session }));
             }
             FleetInput::TenantGone { tenant } => self.tenant_gone(&tenant, now),
             FleetInput::OpenBreaker => {
@@ -119,6 +127,11 @@ impl Fleet {
         self.parked.suspension(tenant)
     }
 
+    /// Whether a tenant's connections have lasted for as long as they may.
+    pub fn minutes_are_used(&self, tenant: &TenantId) -> bool {
+        self.minutes.are_used(tenant)
+    }
+
     /// Whether a session waits for a turn.
     pub fn is_waiting(&self, session: &SessionId) -> bool {
         self.gate.contains(session) || self.slots.get(session).is_some_and(|attempt| attempt.again.is_some())
@@ -127,12 +140,18 @@ impl Fleet {
     /// Whether nothing is remembered of anybody.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.gate.is_empty() && self.slots.is_empty() && self.parked.is_empty()
+        self.gate.is_empty() && self.slots.is_empty() && self.parked.is_empty() && self.minutes.is_empty()
     }
 
     fn ask(&mut self, session: SessionId, tenant: TenantId, pass: Pass, now: Moment) {
         if let Some(attempt) = self.slots.get_mut(&session) {
             attempt.again = Some(pass);
+            return;
+        }
+        if self.minutes.park(&session, &tenant) {
+            self.gate.withdraw(&session);
+            self.parked.forget(&session, now);
+            self.effects.push(FleetEffect::OutOfMinutes { session });
             return;
         }
         let is_the_probe = match pass {
@@ -157,6 +176,7 @@ impl Fleet {
 
     fn withdraw(&mut self, session: &SessionId, now: Moment) {
         self.gate.withdraw(session);
+        self.minutes.forget(session);
         match self.slots.remove(session) {
             Some(attempt) => {
                 self.find(&attempt, Finding::Silent, now);
@@ -234,6 +254,7 @@ impl Fleet {
 
     fn park(&mut self, session: SessionId, tenant: &TenantId, cause: ParkCause, now: Moment) {
         self.gate.withdraw(&session);
+        self.minutes.forget(&session);
         if let Some(attempt) = self.slots.remove(&session) {
             self.find(&attempt, Finding::Silent, now);
             // It has knocked: what it was called for is done.
@@ -248,6 +269,12 @@ impl Fleet {
             ParkCause::Suspension => {
                 self.forget_parked(&session, now);
                 self.effects.push(FleetEffect::Release { session });
+            }
+            ParkCause::Minutes => {
+                self.forget_parked(&session, now);
+                if !self.minutes.park(&session, tenant) {
+                    self.effects.push(FleetEffect::Release { session });
+                }
             }
             ParkCause::Concurrency => {
                 self.parked.park(session, tenant, Queue::Concurrency, Arrival::Refused, now);
@@ -276,6 +303,7 @@ impl Fleet {
 
     fn tenant_gone(&mut self, tenant: &TenantId, now: Moment) {
         self.gate.remove_tenant(tenant);
+        self.minutes.renew(tenant);
         self.parked.remove_tenant(tenant);
         for session in self.slots.of_tenant(tenant) {
             if let Some(attempt) = self.slots.remove(&session) {

@@ -18,6 +18,7 @@
 mod breaker;
 mod gate;
 mod machine;
+mod minutes;
 mod parked;
 mod slots;
 #[cfg(test)]
@@ -120,6 +121,17 @@ pub enum FleetInput {
         /// The tenant.
         tenant: TenantId,
     },
+    /// The connections of a tenant have lasted for as long as they may in a day: nothing of it knocks. Its sessions
+    /// that are connected are not known here, and have to be told by whoever gives this.
+    MinutesUsed {
+        /// The tenant.
+        tenant: TenantId,
+    },
+    /// A tenant may be connected again.
+    MinutesRenewed {
+        /// The tenant.
+        tenant: TenantId,
+    },
     /// A tenant was removed, with all its sessions.
     TenantGone {
         /// The tenant.
@@ -165,6 +177,8 @@ pub enum ParkCause {
     Concurrency,
     /// The session has reached the longest duration; neither probed nor released.
     Duration,
+    /// The tenant's minutes of the day are used. Where there are some again the session is released at once.
+    Minutes,
     /// An operator holds it; neither probed nor released.
     Operator,
 }
@@ -181,6 +195,7 @@ impl ParkCause {
             Hold::Error(_) => Self::Duration,
             Hold::KeyRefused => Self::KeyRefused,
             Hold::Suspension(_) => Self::Suspension,
+            Hold::Minutes => Self::Minutes,
             Hold::Operator => Self::Operator,
         }
     }
@@ -190,7 +205,7 @@ impl ParkCause {
     pub const fn of_restored(hold: &Hold) -> Self {
         match hold {
             Hold::Suspension(code) => Self::Billing(*code),
-            Hold::Error(_) | Hold::KeyRefused | Hold::Operator => Self::of(hold),
+            Hold::Error(_) | Hold::KeyRefused | Hold::Minutes | Hold::Operator => Self::of(hold),
         }
     }
 }
@@ -220,6 +235,11 @@ pub enum FleetEffect {
         session: SessionId,
         /// Why the tenant is suspended.
         code: ErrorCode,
+    },
+    /// The session's ask is refused, since the minutes of its tenant are used: the session parks.
+    OutOfMinutes {
+        /// The session.
+        session: SessionId,
     },
     /// The parked session is to make one attempt now: it asks with [`Pass::Probe`].
     Probe {

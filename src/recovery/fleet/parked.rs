@@ -84,6 +84,8 @@ enum Spot {
 #[derive(Clone, Debug)]
 struct Ward {
     suspension: Option<Suspension>,
+    /// Whether a connection became free while nothing new might knock, and was offered to nobody.
+    is_slot_missed: bool,
     blocked: BTreeMap<u64, SessionId>,
     concurrency: BTreeMap<u64, SessionId>,
     called: BTreeSet<SessionId>,
@@ -105,6 +107,7 @@ impl Ward {
     const fn new(now: Moment) -> Self {
         Self {
             suspension: None,
+            is_slot_missed: false,
             blocked: BTreeMap::new(),
             concurrency: BTreeMap::new(),
             called: BTreeSet::new(),
@@ -268,9 +271,13 @@ impl ParkedSessions {
     }
 
     /// A connection of the tenant may be free: calls who has waited longest for one. A suspended tenant has
-    /// no use for it.
+    /// no use for it before its suspension ends.
     pub(super) fn offer_slot(&mut self, tenant: &TenantId, now: Moment, effects: &mut Vec<FleetEffect>) {
-        let Some(ward) = self.wards.get_mut(tenant).filter(|ward| ward.suspension.is_none()) else { return };
+        let Some(ward) = self.wards.get_mut(tenant) else { return };
+        if ward.suspension.is_some() {
+            ward.is_slot_missed = true;
+            return;
+        }
         if let Some((_, session)) = ward.concurrency.pop_first() {
             self.call(tenant, session, now, effects);
             self.mend_timer(tenant);
@@ -284,6 +291,7 @@ impl ParkedSessions {
             return;
         }
         let blocked = mem::take(&mut ward.blocked);
+        let is_slot_missed = mem::take(&mut ward.is_slot_missed);
         effects.push(FleetEffect::TenantReleased { tenant: tenant.clone() });
         if let Interval::Probing(probing) = &ward.interval {
             let probing = probing.clone();
@@ -294,6 +302,9 @@ impl ParkedSessions {
             effects.push(FleetEffect::Release { session });
         }
         self.restart_interval(tenant, now);
+        if is_slot_missed {
+            self.offer_slot(tenant, now, effects);
+        }
     }
 
     /// The probe of a suspension that has ended goes on as an attempt like any other.

@@ -83,6 +83,8 @@ impl Lifecycle {
             }
             Input::Crashed(error) => self.crashed(&error, now, random),
             Input::Audio => self.audio(),
+            Input::Idle => self.idle(),
+            Input::MinutesUsed => self.minutes_used(),
             Input::Probe => self.unhold(Pass::Probe),
             Input::Release => self.unhold(Pass::Normal),
             Input::Unpark => {
@@ -329,6 +331,31 @@ impl Lifecycle {
     fn audio(&mut self) {
         if self.state == State::Dormant {
             self.connect(Pass::Normal);
+        }
+    }
+
+    /// Whether it has, wants or will want a connection.
+    const fn is_to_run(&self) -> bool {
+        match &self.state {
+            State::Starting(_) | State::Running { .. } | State::BackingOff(_) => true,
+            State::Parked(_) | State::Dormant | State::Failed | State::Stopped { .. } => false,
+        }
+    }
+
+    fn idle(&mut self) {
+        if self.is_to_run() {
+            self.let_go();
+            // There is none, or it would not be idle; should there be one it must not wait for ever.
+            self.emit(Effect::EndRequests(EndRequests::Interrupted));
+            self.state = State::Dormant;
+        }
+    }
+
+    fn minutes_used(&mut self) {
+        if self.is_to_run() {
+            self.let_go();
+            self.emit(Effect::EndRequests(EndRequests::Interrupted));
+            self.hold(Hold::Minutes);
         }
     }
 

@@ -6,6 +6,8 @@
 //! | `restart` | closes, then connects | closes, then connects | connects | connects | connects | connects | nothing |
 //! | `park` | closes, parked | closes, parked | parked | held by the operator | parked | parked | nothing |
 //! | `unpark` | nothing | nothing | nothing | one attempt | nothing | nothing | nothing |
+//! | idle for too long | closes, dormant | closes, dormant | dormant | nothing | nothing | nothing | nothing |
+//! | minutes used | closes, parked | closes, parked | parked | nothing | nothing | nothing | nothing |
 //! | `delete` | cancels, stopped | closes, stopped | stopped | stopped | stopped | stopped | nothing |
 //! | new spec | closes, then connects | closes, then connects | connects | kept for later | kept for later | connects | nothing |
 //! | error | by policy | by policy | - | - | - | - | - |
@@ -125,6 +127,8 @@ pub enum Hold {
     KeyRefused,
     /// Its tenant is suspended, for this code of another session.
     Suspension(ErrorCode),
+    /// The minutes are used that its tenant's connections may last in a day.
+    Minutes,
     /// An operator parked it; only `unpark` or `restart` ends that.
     Operator,
 }
@@ -252,6 +256,10 @@ pub enum Input {
     Crashed(Arc<SessionError>),
     /// Audio came for it.
     Audio,
+    /// Nobody has wanted anything of it for as long as may be.
+    Idle,
+    /// The minutes are used that its tenant's connections may last in a day.
+    MinutesUsed,
     /// The fleet lets this parked session try.
     Probe,
     /// The fleet lets this parked session start again.

@@ -160,6 +160,7 @@ fn hold_word(hold: &Hold) -> String {
         Hold::Error(code) => code.to_string(),
         Hold::KeyRefused => "key".into(),
         Hold::Suspension(code) => format!("suspension:{code}"),
+        Hold::Minutes => "minutes".into(),
         Hold::Operator => "operator".into(),
     }
 }

@@ -9,6 +9,7 @@
 pub(super) mod envelope;
 mod history;
 mod idempotency;
+mod minutes;
 mod session;
 mod tenant;
 
@@ -22,6 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use history::{HISTORY_PER_SESSION, HistoryRecord};
 pub use idempotency::{Asked, Begun, IDEMPOTENCY_HOURS, StoredAnswer, Ticket};
+pub use minutes::MinutesRecord;
 pub use session::{
     BudgetRecord, Desired, EgressRecord, ErrorRecord, HoldRecord, Origin, SessionRecord, SpecRecord,
 };

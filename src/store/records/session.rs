@@ -136,6 +136,8 @@ pub enum HoldRecord {
         /// The code of the other session that suspended it.
         code: ErrorCode,
     },
+    /// Its tenant's connections have lasted for as long as they may in a day.
+    Minutes,
     /// An operator.
     Operator,
 }

@@ -152,3 +152,16 @@ fn a_queue_that_empties_leaves_nothing_behind() {
     }
     assert!(world.fleet.is_empty(), "{:?}", world.fleet);
 }
+
+#[test]
+fn a_slot_that_was_freed_during_a_suspension_is_offered_when_that_ends_with_the_probe_off() {
+    let mut world = crowded_with(FleetConfig { park_probe: None, ..FleetConfig::default() });
+    world.park_for_billing("a/9");
+    assert_eq!(world.slot_freed("a"), [], "nothing new of a suspended tenant knocks");
+    world.left("a/9");
+    assert_eq!(world.ask_with("a/9", Pass::Unparked), [grant("a/9")]);
+    world.pass(ms(100));
+    assert_eq!(world.settle("a/9", AttemptOutcome::Confirmed), [tenant_released("a"), probe("a/1")]);
+    // Whoever had room says that there may be more.
+    assert_eq!(try_it(&mut world, "a/1", AttemptOutcome::Confirmed), [probe("a/2")]);
+}

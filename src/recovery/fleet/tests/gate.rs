@@ -10,6 +10,7 @@ fn granted(effects: &[(Duration, FleetEffect)]) -> Vec<(Duration, String)> {
     let grants = effects.iter().filter_map(|(at, effect)| match effect {
         FleetEffect::Grant { session } => Some((*at, session.to_string())),
         FleetEffect::Suspended { .. }
+        | FleetEffect::OutOfMinutes { .. }
         | FleetEffect::Probe { .. }
         | FleetEffect::Release { .. }
         | FleetEffect::TenantSuspended { .. }

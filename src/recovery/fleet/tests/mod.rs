@@ -4,6 +4,7 @@ mod breaker;
 mod clients;
 mod concurrency;
 mod gate;
+mod minutes;
 mod outage;
 mod properties;
 mod suspension;

@@ -100,6 +100,7 @@ impl Crowd {
                 }
                 FleetEffect::BreakerChanged { .. } => {}
                 FleetEffect::Suspended { .. }
+                | FleetEffect::OutOfMinutes { .. }
                 | FleetEffect::Probe { .. }
                 | FleetEffect::Release { .. }
                 | FleetEffect::TenantSuspended { .. }

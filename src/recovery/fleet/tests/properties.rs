@@ -251,6 +251,7 @@ impl Onlooker {
                 assert!(!self.fleet.is_waiting(&session));
                 self.called.remove(&session);
             }
+            FleetEffect::OutOfMinutes { session } => panic!("nobody counts minutes here: {session}"),
             FleetEffect::Release { session } => {
                 assert!(!self.suspended.contains_key(&tenant_of(session.as_str())));
             }

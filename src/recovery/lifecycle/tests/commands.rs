@@ -240,6 +240,74 @@ fn every_command_does_in_every_state_what_the_table_of_the_module_says() {
     }
 }
 
+/// What idleness and the end of the tenant's minutes do in each state: the effects, and the state after them.
+const RESTS: [(&str, [(&str, &str); 2]); 16] = [
+    ("starting:draining", [("interrupt", "dormant"), ("interrupt parked:minutes", "parked:minutes")]),
+    (
+        "starting:queued",
+        [("withdraw interrupt", "dormant"), ("withdraw interrupt parked:minutes", "parked:minutes")],
+    ),
+    (
+        "starting:connecting",
+        [
+            ("withdraw close1 interrupt", "dormant"),
+            ("withdraw close1 interrupt parked:minutes", "parked:minutes"),
+        ],
+    ),
+    (
+        "starting:upgraded",
+        [
+            ("withdraw close1 interrupt", "dormant"),
+            ("withdraw close1 interrupt parked:minutes", "parked:minutes"),
+        ],
+    ),
+    ("running", [("close1 interrupt", "dormant"), ("close1 interrupt parked:minutes", "parked:minutes")]),
+    ("backing_off:until", [("interrupt", "dormant"), ("interrupt parked:minutes", "parked:minutes")]),
+    (
+        "backing_off:queued",
+        [("withdraw interrupt", "dormant"), ("withdraw interrupt parked:minutes", "parked:minutes")],
+    ),
+    ("parked:creditsExhausted", [("", "parked:creditsExhausted"), ("", "parked:creditsExhausted")]),
+    ("parked:key", [("", "parked:key"), ("", "parked:key")]),
+    (
+        "parked:suspension:billingRequired",
+        [("", "parked:suspension:billingRequired"), ("", "parked:suspension:billingRequired")],
+    ),
+    ("parked:operator", [("", "parked:operator"), ("", "parked:operator")]),
+    ("parked:operator, still closing", [("", "parked:operator"), ("", "parked:operator")]),
+    ("dormant", [("", "dormant"), ("", "dormant")]),
+    ("failed", [("", "failed"), ("", "failed")]),
+    ("stopped", [("", "stopped"), ("", "stopped")]),
+    ("stopped, still closing", [("", "stopped"), ("", "stopped")]),
+];
+
+#[test]
+fn idleness_and_used_minutes_end_what_connects_and_leave_what_rests() {
+    for ((row, cells), (known, _)) in RESTS.into_iter().zip(TABLE) {
+        assert_eq!(row, known);
+        for (input, (effects, state)) in [Input::Idle, Input::MinutesUsed].into_iter().zip(cells) {
+            let mut rig = in_state(row);
+            let done = rig.give(input.clone());
+            let found = (words(&done), state_word(rig.machine.state()));
+            assert_eq!(found, (effects.to_owned(), state.to_owned()), "{input:?} in {row}");
+        }
+    }
+}
+
+#[test]
+fn audio_wakes_what_was_idle_once_its_connection_is_gone() {
+    let mut rig = after(Rig::running(), Input::Idle);
+    assert_eq!(words(&rig.give(Input::Audio)), "");
+    assert_eq!(words(&rig.give(Input::Closed(Generation(1)))), "slot ask2:normal");
+}
+
+#[test]
+fn minutes_that_are_there_again_start_the_session_anew() {
+    let mut rig = after(after(Rig::running(), Input::MinutesUsed), Input::Closed(Generation(1)));
+    assert_eq!(words(&rig.give(Input::Audio)), "");
+    assert_eq!(words(&rig.give(Input::Release)), "unparked ask2:normal");
+}
+
 #[test]
 fn audio_flows_waits_wakes_or_is_refused_by_state() {
     for (row, _) in TABLE {

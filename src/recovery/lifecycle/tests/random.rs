@@ -35,6 +35,8 @@ fn step() -> impl Strategy<Value = Step> {
         Input::Park,
         Input::Unpark,
         Input::Respec,
+        Input::Idle,
+        Input::MinutesUsed,
     ]);
     prop_oneof![
         8 => back().prop_map(Step::Granted),
@@ -117,6 +119,8 @@ impl World {
             | Input::Upgraded(_)
             | Input::Connected { .. }
             | Input::Audio
+            | Input::Idle
+            | Input::MinutesUsed
             | Input::Probe
             | Input::Release
             | Input::Restart
