@@ -4,7 +4,7 @@ use std::{future::Ready, sync::Arc};
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::Method, http::StatusCode, http::header, web};
 
-use super::{App, Problem, Surface};
+use super::{App, Problem, Surface, cross_site};
 use crate::{manager::TenantRuntime, recovery::TenantId, session::SessionEntry};
 
 /// What a caller may see and change.
@@ -59,14 +59,18 @@ fn identify(request: &HttpRequest) -> Result<Scope, Problem> {
                 .map(|runtime| Scope::Tenant(Arc::clone(runtime)))
                 .ok_or_else(|| unauthorized("the key belongs to no tenant"))
         }
-        Surface::Admin => match &app.admin_key {
-            Some(admin_key) => match bearer(request) {
-                Some(key) if admin_key.matches(key) => Ok(Scope::Operator),
-                Some(_) => Err(unauthorized("this is not the admin key")),
-                None => Err(unauthorized("send the admin key as `Authorization: Bearer KEY`")),
-            },
-            None => without_key(request),
+        Surface::Admin => cross_site::check(request).and_then(|()| operator(app, request)),
+    }
+}
+
+fn operator(app: &App, request: &HttpRequest) -> Result<Scope, Problem> {
+    match &app.admin_key {
+        Some(admin_key) => match bearer(request) {
+            Some(key) if admin_key.matches(key) => Ok(Scope::Operator),
+            Some(_) => Err(unauthorized("this is not the admin key")),
+            None => Err(unauthorized("send the admin key as `Authorization: Bearer KEY`")),
         },
+        None => without_key(request),
     }
 }
 

@@ -8,8 +8,10 @@ mod audio;
 mod auth;
 mod body;
 mod console;
+mod cross_site;
 mod idempotency;
 mod ingress;
+mod page;
 mod playing;
 mod problem;
 mod requests;
@@ -192,7 +194,7 @@ pub fn serve(setup: Setup, data: TcpListener, admin_listener: TcpListener) -> io
     })?;
     let admin = App { surface: Surface::Admin, ..app };
     let admin = server(admin, admin_listener, ADMIN_WORKERS, untaken, |routes| {
-        routes.configure(session_paths).configure(admin_paths);
+        routes.configure(session_paths).configure(admin_paths).configure(page::paths);
     })?;
     let handles = (data.handle(), admin.handle());
     actix_rt::spawn(data);
