@@ -74,11 +74,15 @@ fn operator(app: &App, request: &HttpRequest) -> Result<Scope, Problem> {
     }
 }
 
+/// Whether the caller is on this machine.
+pub(super) fn is_local(request: &HttpRequest) -> bool {
+    request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+}
+
 /// Without an admin key the admin API only shows, and only to this machine.
 fn without_key(request: &HttpRequest) -> Result<Scope, Problem> {
-    let is_local = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
     let is_reading = request.method() == Method::GET || request.method() == Method::HEAD;
-    if is_local && is_reading {
+    if is_local(request) && is_reading {
         Ok(Scope::Operator)
     } else {
         Err(Problem::new(

@@ -2,13 +2,12 @@
 // the numbers stand beside it in words.
 
 import { svg, setAttribute } from "./dom.js";
-import { GAP_MS, WINDOW_MS } from "./metrics.js";
+import { GAP_MS } from "./metrics.js";
 
 const WIDTH = 300;
 const HEIGHT = 40;
 
 function frame(label) {
-  const title = svg("title");
   const area = svg("path", { class: "area" });
   const line = svg("path", { class: "line" });
   const element = svg(
@@ -17,18 +16,18 @@ function frame(label) {
     area,
     line,
   );
-  return { element, area, line, title };
+  return { element, area, line };
 }
 
 const fixed = (number) => number.toFixed(1);
 
-/** A line over the window. update([{at, value}], label) */
+/** A line over the last `windowMs`. update([{at, value}], label, windowMs) */
 export function lineChart(label) {
   const { element, area, line } = frame(label);
-  function update(points, words) {
+  function update(points, words, windowMs) {
     const now = Date.now();
     const top = Math.max(1, ...points.map((point) => point.value));
-    const x = (at) => Math.max(0, WIDTH * (1 - (now - at) / WINDOW_MS));
+    const x = (at) => Math.max(0, WIDTH * (1 - (now - at) / windowMs));
     const y = (value) => HEIGHT - 1 - (value / top) * (HEIGHT - 3);
     const runs = [];
     let before = null;
@@ -48,12 +47,12 @@ export function lineChart(label) {
   return { element, update };
 }
 
-/** Bars of gains in equal steps of the window. update([{at, gain}], label) */
+/** Bars of gains in equal steps of the last `windowMs`. update([{at, gain}], label, windowMs) */
 export function barChart(label, bars = 30) {
   const { element, area } = frame(label);
-  function update(gains, words) {
+  function update(gains, words, windowMs) {
     // Steps of the clock, not of now: a bar must not change by waiting.
-    const step = WINDOW_MS / bars;
+    const step = windowMs / bars;
     const end = Math.ceil(Date.now() / step);
     const sums = new Array(bars).fill(0);
     for (const { at, gain } of gains) {

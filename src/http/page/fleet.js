@@ -28,11 +28,11 @@ function stateTile(state, choose) {
     chart.element,
     range,
   );
-  function update(points, seen) {
+  function update(points, seen, windowMs) {
     const values = points.map((point) => point.value);
     const [low, high] = [Math.min(...values), Math.max(...values)];
     setText(range, low === high ? `steady for ${seen}` : `${count(low)} to ${count(high)} in ${seen}`);
-    chart.update(points, `${word}: ${count(low)} to ${count(high)} in ${seen}, now ${count(values.at(-1))}`);
+    chart.update(points, `${word}: ${count(low)} to ${count(high)} in ${seen}, now ${count(values.at(-1))}`, windowMs);
   }
   return { element, number, update };
 }
@@ -74,12 +74,12 @@ export class Fleet {
     const seen = spanSeen(this.#history);
     this.setCounts(this.#history.latest().states);
     for (const [state, tile] of Object.entries(this.#tiles)) {
-      tile.update(this.#history.samples.map(({ at, states }) => ({ at, value: states[state] ?? 0 })), seen);
+      tile.update(this.#history.samples.map(({ at, states }) => ({ at, value: states[state] ?? 0 })), seen, this.#history.windowMs());
     }
     keyed(byId("vitals"), this.#vitals, this.#signs(families), (sign) => sign.name, vital);
     this.#updateErrors(seen);
     const build = families.get("build_info")?.[0]?.labels ?? {};
-    setText(byId("build"), `Greenroom ${build.version ?? ""}${build.commit ? ` (${build.commit.slice(0, 12)})` : ""}. Times are UTC. Charts begin when this page was opened.`);
+    setText(byId("build"), `Greenroom ${build.version ?? ""}${build.commit && build.commit !== "unknown" ? ` (${build.commit.slice(0, 12)})` : ""}. Times are UTC. Charts begin when this page was opened.`);
   }
 
   #signs(families) {
@@ -91,6 +91,7 @@ export class Fleet {
     const suspended = total(families, "tenant_suspended");
     const failed = outcome("failed");
     const firstFrame = history.quantile("request_first_frame_seconds", 0.95, MINUTE);
+    const commit = history.quantile("store_commit_seconds", 0.95, MINUTE);
     const recovery = history.quantile("session_recovery_seconds", 0.95, 5 * MINUTE);
     return [
       { name: "Breaker", value: BREAKERS[worst] ?? "?", more: worst > 0 ? "the service is not well" : "the service answers", bad: worst > 0 },
@@ -101,6 +102,7 @@ export class Fleet {
       { name: "Requests failed", value: rate(failed), more: "last minute", bad: failed > 0 },
       { name: "First frame, p95", value: lasting(firstFrame), more: "last minute" },
       { name: "Recovery, p95", value: lasting(recovery), more: "last 5 min" },
+      { name: "Store commit, p95", value: lasting(commit), more: "last minute" },
       { name: "Outbox", value: bytes(total(families, "outbox_bytes")), more: "audio that waits" },
       { name: "Tenants suspended", value: count(suspended), more: "billing or key", bad: suspended > 0 },
       { name: "Invariant breaches", value: count(breaches), more: breaches > 0 ? "bugs: report them" : "none since the start", bad: breaches > 0 },
@@ -114,7 +116,7 @@ export class Fleet {
       .map(([code, sum]) => {
         const gains = this.#history.gains((sample) => sample.errors[code], WINDOW_MS);
         const recent = gains.reduce((all, { gain }) => all + gain, 0);
-        return { code, sum, gains, recent, seen, facts: this.#codes.get(code) };
+        return { code, sum, gains, recent, seen, windowMs: this.#history.windowMs(), facts: this.#codes.get(code) };
       })
       .sort((a, b) => b.recent - a.recent || b.sum - a.sum || (a.code < b.code ? -1 : 1));
     keyed(this.#rows, this.#errors, rows, (row) => row.code, (row) => this.#errorRow(row.code));
@@ -136,11 +138,11 @@ export class Fleet {
       means,
       h("button", { type: "button", class: "plain small", "aria-label": `Runbook of ${code}`, onclick: () => showRunbook(code) }, "Runbook"),
     );
-    function update({ sum, gains, recent: latest, seen, facts }) {
+    function update({ sum, gains, recent: latest, seen, windowMs, facts }) {
       setText(recent, count(latest));
       setText(all, ` in ${seen}, ${count(sum)} in all`);
-      setText(means, facts ? `${facts.meaning} Policy: ${facts.action}. Must act: ${ACTORS[facts.must_act] ?? facts.must_act}.` : "What it means is told once the key is given.");
-      chart.update(gains, `${code}: ${plural(latest, "error")} in ${seen}`);
+      setText(means, facts ? `${facts.meaning} Policy: ${facts.action}. Must act: ${ACTORS[facts.must_act] ?? facts.must_act}.` : "");
+      chart.update(gains, `${code}: ${plural(latest, "error")} in ${seen}`, windowMs);
     }
     return { element, update };
   }

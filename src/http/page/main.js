@@ -88,12 +88,16 @@ function drawLink() {
 /** Finds out what this page may do. */
 async function probe() {
   try {
+    if (!hasKey()) {
+      const { needs } = await get("console/access");
+      if (needs === "key") return lock("");
+      if (needs === "loopback") return enter("closed");
+    }
     const { codes } = await get("v1/codes");
     for (const user of [fleet, tenants, sessions]) user.setCodes(codes);
     enter(hasKey() ? "open" : "readOnly");
   } catch (error) {
-    if (error.status === 401) lock(hasKey() ? "This is not the admin key." : "");
-    else if (error.status === 403) enter("closed");
+    if (error.status === 401) lock("This is not the admin key.");
     else failed(error);
   }
 }

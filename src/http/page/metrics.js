@@ -2,6 +2,8 @@
 
 export const EVERY_MS = 2_000;
 export const WINDOW_MS = 15 * 60_000;
+/** What a chart shows while less has been seen: in steps, so that it does not creep. */
+const FIRST_WINDOWS_MS = [60_000, 5 * 60_000];
 /** Two samples further apart than this have a gap between them: the server was away, or the tab asleep. */
 export const GAP_MS = 3 * EVERY_MS + 1_000;
 
@@ -69,6 +71,12 @@ export class History {
 
   latest() {
     return this.samples.at(-1);
+  }
+
+  /** How far back the charts reach now. */
+  windowMs() {
+    const seen = Date.now() - (this.samples[0]?.at ?? Date.now());
+    return FIRST_WINDOWS_MS.find((window) => seen <= window) ?? WINDOW_MS;
   }
 
   /** What a counter gained in each step of the last `ms`, as [{at, gain}]. */

@@ -13,7 +13,7 @@ use actix_web::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::get;
+use super::{App, auth, get};
 
 /// What the page may load and where it may send: its own files and this listener, nothing inline, nobody's frame.
 /// Trusted Types make the browser refuse text that would be read as HTML, should a line of ours ever try.
@@ -74,7 +74,20 @@ pub(super) fn paths(routes: &mut web::ServiceConfig) {
     for (file, tag) in FILES.iter().zip(TAGS.iter()) {
         routes.service(get(file.path, async move |request: HttpRequest| answer(file, tag, &request)));
     }
-    routes.service(get("/console/overview", overview::get));
+    routes.service(get("/console/overview", overview::get)).service(get("/console/access", access));
+}
+
+/// `GET /console/access`: what a caller without a key needs to be shown anything. Asked before the key is, so that a
+/// browser does not log a refusal that was no mistake.
+async fn access(app: web::Data<App>, request: HttpRequest) -> HttpResponse {
+    let needs = if app.admin_key.is_some() {
+        "key"
+    } else if auth::is_local(&request) {
+        "nothing"
+    } else {
+        "loopback"
+    };
+    HttpResponse::Ok().json(serde_json::json!({"needs": needs}))
 }
 
 fn is_known(request: &HttpRequest, tag: &EntityTag) -> bool {

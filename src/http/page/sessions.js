@@ -2,7 +2,7 @@
 
 import { get, query } from "./api.js";
 import { byId, h, keyed, replace, setAttribute, setText } from "./dom.js";
-import { STATES, ago, count, moment, plural, stateBadge, until } from "./words.js";
+import { STATES, ago, count, moment, plural, stateBadge, until, withoutLink } from "./words.js";
 
 const PAGE = 100;
 /** How long typing rests before the server is asked. */
@@ -17,8 +17,13 @@ function since(session) {
   return { text: ago(at), at };
 }
 
-function why(session) {
-  if (session.reason) return session.last_error && session.state === "failed" ? `${session.last_error.code}: ${session.reason}` : session.reason;
+function why(session, codes) {
+  if (session.reason) {
+    const reason = withoutLink(session.reason);
+    const { code } = session.last_error ?? {};
+    // The code comes first where it is the reason, and not what happened before an operator or another session.
+    return code && reason.startsWith(codes.get(code)?.meaning) ? `${code}: ${reason}` : reason;
+  }
   if (session.state === "running" || !session.last_error) return "";
   return `${session.last_error.code}: ${session.last_error.message}`;
 }
@@ -33,6 +38,7 @@ export class Sessions {
   #rows = new Map();
   #page = [];
   #asked = 0;
+  #codes = new Map();
   #current = null;
   #open = null;
   #on;
@@ -72,6 +78,7 @@ export class Sessions {
   }
 
   setCodes(codes) {
+    this.#codes = new Map(codes.map((code) => [code.code, code]));
     const select = byId("by-code");
     if (select.options.length === codes.length + 1) return;
     replace(select, h("option", { value: "" }, "any"), codes.map(({ code }) => h("option", { value: code }, code)));
@@ -175,8 +182,9 @@ export class Sessions {
       }
       setText(cells.avatar, session.avatar_id);
       cells.avatar.title = session.avatar_id;
-      setText(cells.why, why(session));
-      cells.why.title = why(session);
+      const reason = why(session, this.#codes);
+      setText(cells.why, reason);
+      cells.why.title = reason;
       setText(cells.restarts, count(session.restarts));
       setAttribute(cells.restarts, "data-none", session.restarts === 0);
       const from = since(session);

@@ -3,7 +3,7 @@
 import { get, query } from "./api.js";
 import { byId, h, keyed, replace, setText } from "./dom.js";
 import { showRunbook } from "./runbook.js";
-import { clock, describe, moment, plural, stateBadge, until } from "./words.js";
+import { clock, describe, moment, plural, stateBadge, until, withoutLink } from "./words.js";
 
 /** Lines of the fleet's feed: what fits into a look. */
 const FEED = 60;
@@ -36,8 +36,8 @@ function errorFacts(error) {
   return h(
     "div",
     { class: "last-error" },
-    h("h3", {}, "Last error: ", error.code, " ", h("span", { class: "quiet" }, `at ${moment(error.at)}`)),
-    h("p", {}, error.message),
+    h("h3", {}, "Last error: ", error.code),
+    h("p", {}, error.message, h("span", { class: "quiet" }, ` at ${moment(error.at)}`)),
     h("dl", { class: "facts" }, rest.map(([name, value]) => fact(name.replaceAll("_", " "), String(value)))),
     h("button", { type: "button", class: "plain small", onclick: () => showRunbook(error.code) }, `Runbook of ${error.code}`),
   );
@@ -161,7 +161,7 @@ export class Timeline {
     return [
       h("div", { class: "detail-head" }, title, close),
       h("div", { class: "acts" }, stateBadge(session.state), buttons),
-      session.reason ? h("p", { class: "reason" }, session.reason) : null,
+      session.reason ? h("p", { class: "reason" }, withoutLink(session.reason)) : null,
       h(
         "dl",
         { class: "facts" },

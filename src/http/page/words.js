@@ -78,6 +78,9 @@ export function lasting(seconds) {
   return seconds < 10 ? `${seconds.toFixed(1)} s` : span(seconds);
 }
 
+/** A reason without its pointer to the runbook, which has a button of its own here. */
+export const withoutLink = (reason) => reason.replace(/[;.]? [Ss]ee \S*runbooks\S*$/, ".").replace(/\.\.$/, ".");
+
 /** A number a minute, or a second where there are many. */
 export function rate(perSecond) {
   if (perSecond === 0) return "0";
