@@ -155,7 +155,7 @@ export class Sessions {
     const box = h("input", { type: "checkbox", "aria-label": `Choose ${id}` });
     box.addEventListener("change", () => this.#choose(id, tenant, box.checked));
     const cell = (name, ...children) => h("td", { role: "cell", class: name }, ...children);
-    const cells = { avatar: cell("avatar"), why: cell("why"), restarts: cell("restarts"), since: cell("since") };
+    const cells = { avatar: cell("avatar"), why: cell("why", h("span")), restarts: cell("restarts"), since: cell("since") };
     const state = cell("state-cell");
     const element = h(
       "tr",
@@ -183,7 +183,7 @@ export class Sessions {
       setText(cells.avatar, session.avatar_id);
       cells.avatar.title = session.avatar_id;
       const reason = why(session, this.#codes);
-      setText(cells.why, reason);
+      setText(cells.why.firstChild, reason);
       cells.why.title = reason;
       setText(cells.restarts, count(session.restarts));
       setAttribute(cells.restarts, "data-none", session.restarts === 0);
