@@ -92,7 +92,7 @@ try {
     await page.getByRole("dialog").getByText("Must act:").waitFor();
     await bothThemes("runbook");
     await page.keyboard.press("Escape");
-    await page.locator(".tenant", { hasText: LONG }).getByRole("button", { name: "end", exact: false }).click();
+    await page.getByRole("button", { name: `end all sessions of ${LONG}` }).click();
     await bothThemes("question");
     await page.keyboard.press("Escape");
     await page.getByRole("button", { name: "Keys" }).click();

@@ -56,7 +56,7 @@ try {
   const longest = Math.max(0, ...tasks);
   const slowest = answers.reduce((a, b) => (a[1] > b[1] ? a : b));
   const nodes = await page.evaluate(() => document.querySelectorAll("*").length);
-  console.log(`${SESSIONS} sessions: longest task ${longest.toFixed(0)} ms, slowest answer ${slowest[1].toFixed(0)} ms (${slowest[0]}), ${nodes} elements`);
+  console.log(`${SESSIONS} sessions: longest task ${longest === 0 ? "under 50" : longest.toFixed(0)} ms, slowest answer ${slowest[1].toFixed(0)} ms (${slowest[0]}), ${nodes} elements`);
   assert(longest < LONGEST_TASK_MS * BUSY, String(tasks));
   assert(slowest[1] < ANSWER_MS * BUSY, String(answers));
   assert(nodes < 5_000, "the page holds a page of them, not all");

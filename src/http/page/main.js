@@ -30,7 +30,12 @@ let tookMs = 0;
 
 const history = new History();
 const open = (id) => showSession(id);
-const sessions = new Sessions({ open, changed: drawChosen, refresh: () => refresh() });
+const sessions = new Sessions({
+  open,
+  changed: drawChosen,
+  // Somebody waits for this answer: it does not queue behind what is asked anyway.
+  refresh: () => canRead() && sessions.refresh().catch(failed),
+});
 const choose = (filter) => {
   sessions.setFilter(filter);
   byId("sessions").scrollIntoView({ block: "start" });
@@ -130,11 +135,10 @@ function lock(why) {
   byId("forget").hidden = true;
   byId("read-only").hidden = true;
   setText(byId("sign-in-error"), why);
+  for (const part of [sessions, tenants, timeline]) part.forget();
   for (const id of ["tenant-list", "session-list"]) replace(byId(id), h("p", { class: "empty" }, "Opens with the admin key."));
-  setText(byId("tenants-title"), "Tenants");
-  byId("pages").hidden = true;
-  sessions.chosen.clear();
-  timeline.open(null);
+  byId("dialog").close();
+  for (const id of ["told", "dialog"]) replace(byId(id));
   drawChosen();
   drawLink();
   if (fresh) byId("key").focus();

@@ -216,6 +216,18 @@ export class Sessions {
     this.#on.changed();
   }
 
+  /** Forgets what the key opened; an answer that is still under way is dropped. */
+  forget() {
+    this.#asked += 1;
+    this.#page = [];
+    this.#next = null;
+    this.#cursors = [null];
+    this.chosen.clear();
+    this.draw();
+    this.#filter = { ...NO_FILTER };
+    byId("filters").reset();
+  }
+
   /** Marks the session whose timeline is open. */
   setOpen(id) {
     this.#open = id;

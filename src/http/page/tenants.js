@@ -55,6 +55,12 @@ export class Tenants {
     this.#draw();
   }
 
+  /** Forgets what the key opened. */
+  forget() {
+    this.update([], new Set());
+    setText(byId("tenants-title"), "Tenants");
+  }
+
   #showAll() {
     this.#showsAll = !this.#showsAll;
     this.#draw();

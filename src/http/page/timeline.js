@@ -75,6 +75,12 @@ export class Timeline {
     if (id !== null) await this.refresh();
   }
 
+  /** Forgets what the key opened. */
+  forget() {
+    this.#feed = [];
+    this.open(null);
+  }
+
   /** An event of the stream. */
   hear(event) {
     this.#feed.unshift(event);
