@@ -14,13 +14,13 @@ function faults() {
   const found = [];
   if (document.documentElement.scrollWidth > innerWidth) found.push(`the page is ${document.documentElement.scrollWidth} wide`);
   const scrollers = (element) => element.closest(".tenants, .codes, #detail-body, .dialog-body");
-  for (const element of document.querySelectorAll("button, input, select, h1, h2, h3, dt, dd, p, td > *, .state")) {
+  for (const element of document.querySelectorAll("button, input, select, h1, h2, h3, dt, dd, p, th, td, td > *, .state")) {
     const box = element.getBoundingClientRect();
     if (box.width === 0 || !element.checkVisibility() || element.closest(".skip, noscript")) continue;
     const name = `${element.tagName} ${element.className} "${(element.textContent || element.id).trim().slice(0, 40)}"`;
     if (box.left < -0.5 || box.right > innerWidth + 0.5) found.push(`${name} is outside: ${box.left} to ${box.right}`);
     const isClipped = element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0 && getComputedStyle(element).overflowX !== "visible";
-    if (isClipped && !element.matches("td.avatar, .range, .tenant-cell, input, select")) found.push(`${name} is cut`);
+    if (isClipped && !element.matches("td.avatar, td.why > span, .range, .tenant-cell, input, select")) found.push(`${name} is cut`);
     if (element.matches("button, input, select") && !document.querySelector("dialog[open]")) {
       element.scrollIntoView({ block: "center" });
       const { left, top, width, height } = element.getBoundingClientRect();

@@ -79,6 +79,11 @@ fn nothing_of_a_strangers_runs_and_the_key_stays_in_memory() {
 }
 
 #[test]
+fn the_stream_of_events_is_read_however_it_is_cut_and_resumed_where_it_broke() {
+    holds("stream.mjs");
+}
+
+#[test]
 fn without_an_admin_key_the_page_says_so_and_hides_nothing() {
     holds("read_only.mjs");
 }

@@ -177,7 +177,7 @@ export class Timeline {
         session.running_since ? fact("running since", moment(session.running_since)) : null,
         session.next_attempt_at ? fact("next attempt", until(session.next_attempt_at)) : null,
         session.connection_id ? fact("connection", h("span", { class: "mono" }, session.connection_id)) : null,
-        fact("restarts", `${session.restarts}, ${plural(session.attempt, "failed attempt")} not forgotten`),
+        fact("restarts", String(session.restarts), session.attempt > 0 ? `, ${plural(session.attempt, "failed attempt")} in a row` : ""),
         fact("audio", `${session.audio_format}, ${session.sample_rate} Hz`),
         fact("continuity", session.continuity),
         labels.length ? fact("labels", h("ul", { class: "labels" }, labels.map(([name, value]) => h("li", {}, `${name}: ${value}`)))) : null,
