@@ -71,6 +71,12 @@ try {
   await page.locator("#detail .state.running").waitFor();
   await eventually("the row leaves the list of parked ones", async () => (await console_.row(id).count()) === 0);
 
+  // A session that failed is told at its tenant too.
+  await world.create(1, "globex", () => ({ avatar_id: "missing-1" }));
+  const failed = page.locator(".tenant", { hasText: "globex" }).locator(".group", { hasText: "avatarNotFound" });
+  await eventually("the failed one is counted", async () => (await failed.locator(".number").textContent()) === "1");
+  await failed.getByText("whoever configured the session").waitFor();
+
   // Errors by code, with their number, meaning and runbook.
   const code = page.locator(".code", { hasText: "sessionDurationExceeded" });
   await eventually("the errors are counted", async () => (await code.locator(".number").textContent()) === "5");
