@@ -9,9 +9,11 @@ mod audit;
 mod auth;
 mod body;
 mod console;
+mod cross_site;
 mod idempotency;
 mod ingress;
 mod openapi;
+mod page;
 mod patching;
 mod playing;
 mod problem;
@@ -220,7 +222,7 @@ pub fn serve(setup: Setup, data: TcpListener, admin_listener: TcpListener) -> io
     let app = App { surface: Surface::Admin, ..app };
     let admin = Socket { listener: admin_listener, workers: ADMIN_WORKERS, untaken, tls: setup.admin_tls };
     let admin = server(app, admin, |routes| {
-        routes.configure(session_paths).configure(admin_paths);
+        routes.configure(session_paths).configure(admin_paths).configure(page::paths);
     })?;
     let handles = (data.handle(), admin.handle());
     actix_rt::spawn(data);

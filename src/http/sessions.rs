@@ -17,7 +17,7 @@ use super::{
 use crate::{
     errors::ErrorCode,
     manager::{Answered, ManagerHandle, Promise},
-    recovery::{SessionId, StateName, TenantId},
+    recovery::{SessionId, StateName, TenantId, lifecycle},
     session::{Operation, SessionEntry, SessionSpec, SessionView},
     store::records::StoredAnswer,
 };
@@ -155,6 +155,8 @@ pub(super) struct ListQuery {
     avatar_id: Option<String>,
     /// `name:value`, or `name` for any value.
     label: Option<String>,
+    /// A part of an id, an avatar id, a connection id or a label's name or value, in any case.
+    q: Option<String>,
     /// Sessions of this tenant.
     tenant: Option<String>,
     /// Sessions on a page; 50 without it.
@@ -194,6 +196,32 @@ struct Filter {
     code: Option<ErrorCode>,
     avatar_id: Option<String>,
     label: Option<(String, Option<String>)>,
+    text: Option<String>,
+}
+
+/// Whether `text` has `part` in it, in any case of ASCII letters.
+fn has_part(text: &str, part: &str) -> bool {
+    part.is_empty()
+        || text.as_bytes().windows(part.len()).any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
+}
+
+/// Whether a search finds a session.
+fn mentions(entry: &SessionEntry, part: &str) -> bool {
+    let spec = entry.spec.load();
+    let snapshot = entry.snapshot.load();
+    let connection = match &snapshot.state {
+        lifecycle::State::Running { connection_id, .. } => Some(connection_id),
+        lifecycle::State::Starting(_)
+        | lifecycle::State::BackingOff(_)
+        | lifecycle::State::Parked(_)
+        | lifecycle::State::Dormant
+        | lifecycle::State::Failed
+        | lifecycle::State::Stopped { .. } => None,
+    };
+    has_part(entry.id.as_str(), part)
+        || has_part(&spec.avatar_id, part)
+        || connection.is_some_and(|id| has_part(id, part))
+        || spec.labels.iter().any(|(name, value)| has_part(name, part) || has_part(value, part))
 }
 
 impl Filter {
@@ -218,13 +246,14 @@ impl Filter {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (text.to_owned(), None),
         });
-        Ok(Self { state, code, avatar_id: query.avatar_id.clone(), label })
+        Ok(Self { state, code, avatar_id: query.avatar_id.clone(), label, text: query.q.clone() })
     }
 
     fn holds(&self, entry: &SessionEntry) -> bool {
         let snapshot = entry.snapshot.load();
         self.state.is_none_or(|state| snapshot.state_name() == state)
             && self.code.is_none_or(|code| snapshot.code() == Some(code))
+            && self.text.as_ref().is_none_or(|part| mentions(entry, part))
             && self.avatar_id.as_ref().is_none_or(|avatar| *avatar == entry.spec.load().avatar_id)
             && self.label.as_ref().is_none_or(|(name, value)| {
                 entry
