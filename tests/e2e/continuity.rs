@@ -197,20 +197,25 @@ async fn an_interrupt_of_what_is_to_be_sent_again_ends_it() {
 
 #[actix_rt::test]
 async fn with_resume_and_egress_the_rest_is_sent_from_where_playing_stopped() {
-    let world = World::in_real_time("").await;
-    let id = speaker(&world, &with_egress("resume")).await;
-    assert_eq!(world.session(&id).await["continuity"], "resume");
-    break_at(&world, &json!({"after_frames": 10}), 1);
-    let request = speak(&world, &id, 40, "?wait=true").await;
-    assert_eq!((&request["outcome"], &request["breaks"]), (&json!("completed"), &json!(1)), "{request}");
-    let rest = {
+    // As it was made, and at three times the rate after a change.
+    for times in [1, 3] {
+        let world = World::in_real_time("").await;
+        let id = speaker(&world, &with_egress("resume")).await;
+        assert_eq!(world.session(&id).await["continuity"], "resume");
+        let change = json!({"sample_rate": 16_000 * times});
+        world.admin(Method::PATCH, &format!("/v1/sessions/{id}"), &change).await.expect(200);
+        world.wait_state(&id, "running").await;
+        break_at(&world, &json!({"after_frames": 10}), 1);
+        let request = speak(&world, &id, 40 * times, "?wait=true").await;
+        assert_eq!((&request["outcome"], &request["breaks"]), (&json!("completed"), &json!(1)), "{request}");
         let taken = audio_taken(&world);
-        assert_eq!((taken.len(), taken[0].2), (2, 40 * FRAME), "{taken:?}");
-        taken[1].2
-    };
-    // Ten frames are 360 ms after the first, which PLAYING announces; what is measured between lags, within reason.
-    assert!((20 * FRAME..=32 * FRAME).contains(&rest) && rest % 2 == 0, "{rest}");
-    world.end().await;
+        let frame = FRAME * times as u64;
+        assert_eq!((taken.len(), taken[0].2), (2, 40 * frame), "{taken:?}");
+        // Ten frames are 360 ms after the first, which PLAYING announces; what is measured between lags, within reason.
+        let rest = taken[1].2;
+        assert!((20 * frame..=32 * frame).contains(&rest) && rest % 2 == 0, "{rest}");
+        world.end().await;
+    }
 }
 
 #[actix_rt::test]
