@@ -33,8 +33,8 @@ pub(super) struct SessionPatch {
     /// What is changed of the egress; with another `type`, a whole one.
     #[schema(value_type = Option<Object>)]
     egress: Option<Value>,
-    /// Names and values of the owner's choice; with null, a label goes.
-    #[schema(value_type = Option<std::collections::BTreeMap<String, Option<String>>>)]
+    /// Its schema is that of a new session's labels, see the document's making.
+    #[schema(value_type = Option<Object>)]
     labels: Option<Value>,
     /// What happens to requests that are open when a connection breaks.
     continuity: Option<Continuity>,

@@ -43,7 +43,9 @@ fn confirmed(simulator: &Simulator, avatar: &str) -> usize {
 
 #[test]
 fn a_changed_avatar_or_format_is_on_a_new_connection_and_labels_are_not() {
-    let world = World::usual();
+    let usual = Settings::default();
+    let tables = format!("{}[defaults]\ncontinuity = \"off\"\n", usual.tables);
+    let world = World::start(&Settings { tables, ..usual });
     let (greenroom, acme) = (&world.greenroom, &world.greenroom.acme);
     let made = acme.post("/v1/sessions", &json!({"avatar_id": "first", "labels": {"team": "red"}})).is(201);
     let id = made.json()["id"].as_str().unwrap().to_owned();
@@ -69,7 +71,7 @@ fn a_changed_avatar_or_format_is_on_a_new_connection_and_labels_are_not() {
         json!({"avatar_id": "second", "sample_rate": 24000, "labels": {"team": null}, "continuity": null});
     let changed = patch(&greenroom.admin, &id, &body, Some(&second)).is(200);
     assert_eq!(changed.json()["labels"], json!({"tier": "1"}));
-    assert_eq!(changed.json()["continuity"], "unanswered", "what is configured");
+    assert_eq!(changed.json()["continuity"], "off", "what is configured");
     let after = greenroom.until(&id, "runs anew", |session| {
         session["state"] == "running" && session["connection_id"] != before["connection_id"]
     });

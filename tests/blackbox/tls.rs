@@ -1,7 +1,7 @@
 //! TLS on the listeners.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{Read, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
     process::Output,
@@ -9,17 +9,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use greenroom::wire::{self, Data, proto};
 use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
 
 use super::{
     certificates::{Authority, Files, Pair, TlsClient, request},
-    http::Client,
+    http::{Answer, Client},
     process::{DEADLINE, Program, eventually, greenroom},
-    world::{ACME_KEY, ADMIN_KEY, Settings, file, serve},
+    world::{ACME_KEY, ADMIN_KEY, Settings, Simulator, file, serve},
 };
 
 /// Nothing listens there, and nothing of these tests asks.
@@ -53,11 +54,16 @@ fn settings(server: &str, admin: &str) -> Settings {
 impl Served {
     /// With TLS on the data plane; the admin plane is plain.
     fn start() -> Self {
+        Self::start_with(NO_UPSTREAM.0, NO_UPSTREAM.1)
+    }
+
+    /// The same, with a service.
+    fn start_with(console_url: &str, ingress_url: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::new("the right one");
         let files = Files::write(directory.path(), "server", &authority.server());
         let path = directory.path().join("greenroom.toml");
-        std::fs::write(&path, toml(&settings(&files.toml(), ""))).unwrap();
+        std::fs::write(&path, settings(&files.toml(), "").toml(console_url, ingress_url)).unwrap();
         let (program, data, admin) = serve(&path);
         Self { program, data, admin, authority, files, directory }
     }
@@ -306,4 +312,64 @@ fn a_certificate_that_ends_soon_is_warned_of() {
         );
         assert_eq!(said.contains(&note), is_warned, "{said}");
     }
+}
+
+/// A server's frame of less than 126 bytes.
+fn frame(stream: &mut impl Read) -> Vec<u8> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).unwrap();
+    assert_eq!(head[0], 0x82, "one whole binary message");
+    assert!(head[1] < 126, "{}", head[1]);
+    let mut payload = vec![0; head[1].into()];
+    stream.read_exact(&mut payload).unwrap();
+    payload
+}
+
+#[test]
+fn the_drop_in_ingress_speaks_over_tls_as_without() {
+    let simulator = Simulator::start();
+    let served = Served::start_with(&simulator.console_url(), &simulator.ingress_url());
+    let host = served.data;
+    let mut stream = served.client().connect().unwrap();
+    let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 600;
+    let body = format!("{{\"expireAt\": {soon}}}");
+    let length = body.len();
+    write!(
+        stream,
+        "POST /v1/auth/session-token HTTP/1.1\r\nHost: {host}\r\nX-Api-Key: {ACME_KEY}\r\n\
+         Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+    while let Ok(count @ 1..) = stream.read(&mut piece) {
+        answer.extend_from_slice(&piece[..count]);
+    }
+    let token = Answer::parse(&answer).unwrap().is(200).json();
+
+    let mut stream = served.client().connect().unwrap();
+    let path = format!(
+        "/v2/driveningress/websocket?id=a&appId=app-of-acme&sessionKey={}",
+        token["session_token"].as_str().unwrap()
+    );
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+    let configure = proto::ClientConfigureSession { sample_rate: 16_000, ..Default::default() };
+    let message = wire::encode(Data::ClientConfigureSession(configure));
+    // Masked, as a client's are, with a mask that changes nothing.
+    let mut sent = vec![0x82, 0x80 | u8::try_from(message.len()).unwrap(), 0, 0, 0, 0];
+    sent.extend_from_slice(&message);
+    stream.write_all(&sent).unwrap();
+    let heard = wire::decode(frame(&mut stream).into()).unwrap();
+    assert!(matches!(heard, Some(Data::ServerConfirmSession(_))), "{heard:?}");
 }

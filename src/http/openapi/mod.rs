@@ -124,7 +124,15 @@ fn mend(document: &mut Value) {
     for kind in egress.as_array_mut().into_iter().flatten() {
         kind["additionalProperties"] = json!(false);
     }
-    document["components"]["schemas"]["SessionPatch"]["additionalProperties"] = json!(false);
+    let schemas = &mut document["components"]["schemas"];
+    // The same bounds as when it is made; with null, a label goes.
+    let mut labels = schemas["SessionSpec"]["properties"]["labels"].clone();
+    labels["type"] = json!(["object", "null"]);
+    labels["additionalProperties"]["type"] = json!(["string", "null"]);
+    labels["description"] = json!("Labels to set, and with null to take away.");
+    let patch = &mut schemas["SessionPatch"];
+    patch["properties"]["labels"] = labels;
+    patch["additionalProperties"] = json!(false);
     // An empty body is an empty object.
     document["paths"]["/v1/sessions/{id}"]["patch"]["requestBody"]["required"] = json!(false);
     for word in ["interrupt", "pause", "resume"] {
