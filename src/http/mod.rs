@@ -13,6 +13,7 @@ mod ingress;
 mod playing;
 mod problem;
 mod requests;
+mod sending;
 mod sessions;
 
 use std::{
@@ -41,7 +42,11 @@ use actix_web::{
 use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Notify};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use audio::fuzz::{ogg as fuzz_ogg, wav as fuzz_wav};
 use ingress::Ingress;
+#[cfg(feature = "fuzzing")]
+pub(crate) use ingress::fuzz::ingress_messages as fuzz_ingress_messages;
 pub use ingress::rendering;
 pub use problem::Problem;
 

@@ -46,9 +46,11 @@ pub(crate) use configuration::Configuration;
 pub use journal::Journal;
 pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
-    Interrupt, Operate, Operation, Pause, Resume, SendAudio, ShedCopies, Watch,
+    Interrupt, Operate, Operation, Pause, Resume, SendAudio, ShedCopies, Watch, Which,
 };
-pub(crate) use record::{moment, record, remembered, spec as spec_of_record};
+pub(crate) use record::{
+    moment, open_request, record, remembered, request as request_of_record, spec as spec_of_record,
+};
 pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::{Beginning, start};
 pub use view::{ErrorView, Origin, SessionEntry, SessionView, Snapshot};

@@ -20,6 +20,7 @@ mod kill;
 mod listing;
 mod many;
 mod nonsense;
+mod outcomes;
 mod secrets;
 mod sessions;
 mod tap;
