@@ -16,6 +16,7 @@ mod clock;
 mod configuration;
 mod connection;
 mod crash;
+mod expiry;
 mod intake;
 mod journal;
 mod messages;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 
-use super::{Clock, Continuity, SessionAddress, SessionSpec};
+use super::{Clock, Continuity, SessionAddress, SessionSpec, expiry::standing};
 use crate::{
     errors::SessionError,
     recovery::{
@@ -155,6 +155,9 @@ pub struct SessionView {
     labels: BTreeMap<String, String>,
     /// What is carried out when a connection breaks.
     continuity: Continuity,
+    /// What will go wrong, each with what to do before it does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// An error in JSON.
@@ -169,6 +172,14 @@ pub struct ErrorView {
 }
 
 impl SessionEntry {
+    /// What will go wrong with a session in this state, if nobody does anything.
+    fn warnings(&self, state: &State, now: Moment) -> Vec<String> {
+        if matches!(state, State::Stopped { .. }) {
+            return Vec::new();
+        }
+        standing(self.spec.load().egress.as_ref(), now).warning().into_iter().collect()
+    }
+
     /// The session in JSON.
     pub fn view(&self, clock: &Clock, policy: &Policy) -> SessionView {
         let snapshot = self.snapshot.load();
@@ -209,6 +220,7 @@ impl SessionEntry {
             running_since,
             labels: spec.labels.clone(),
             continuity: spec.continuity.unwrap_or_default(),
+            warnings: self.warnings(&snapshot.state, clock.now()),
         }
     }
 }
