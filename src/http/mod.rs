@@ -19,6 +19,7 @@ mod playing;
 mod problem;
 mod request_id;
 mod requests;
+mod sending;
 mod sessions;
 mod tenants;
 mod tls;
@@ -51,7 +52,11 @@ use audit::AuditLog;
 use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Notify};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use audio::fuzz::{ogg as fuzz_ogg, wav as fuzz_wav};
 use ingress::Ingress;
+#[cfg(feature = "fuzzing")]
+pub(crate) use ingress::fuzz::ingress_messages as fuzz_ingress_messages;
 pub use ingress::rendering;
 pub use problem::Problem;
 pub use tls::{ListenerTls, watch as watch_certificates};

@@ -136,6 +136,12 @@ impl Problem {
         self
     }
 
+    /// What was taken of a request cannot be written, so that it is not promised and is given up.
+    pub(super) fn unkept(req_id: &str, error: StoreError) -> Self {
+        let detail = format!("request {req_id} could not be written and is interrupted: {error}");
+        Self { detail, ..error.into() }
+    }
+
     fn with_retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
         self

@@ -108,6 +108,11 @@ impl ManagerHandle {
         self.clock
     }
 
+    /// What is written of sessions behind their backs.
+    pub const fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
     /// A session in JSON.
     pub fn view(&self, entry: &SessionEntry) -> SessionView {
         match self.tenant(entry.tenant.as_str()) {

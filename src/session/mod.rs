@@ -16,6 +16,7 @@ mod clock;
 mod configuration;
 mod connection;
 mod crash;
+mod expiry;
 mod intake;
 mod journal;
 mod messages;
@@ -49,10 +50,12 @@ pub(crate) use configuration::Configuration;
 pub use journal::Journal;
 pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
-    Interrupt, Operate, Operation, Pause, Reconfigure, Resume, SendAudio, ShedCopies, Watch,
+    Interrupt, Operate, Operation, Pause, Reconfigure, Resume, SendAudio, ShedCopies, Watch, Which,
 };
 pub use patch::{Expected, Revision};
-pub(crate) use record::{moment, record, remembered, spec as spec_of_record};
+pub(crate) use record::{
+    moment, open_request, record, remembered, request as request_of_record, spec as spec_of_record,
+};
 pub use respec::{DeleteIf, NotChanged, Respec};
 pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::{Beginning, start};

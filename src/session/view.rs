@@ -6,7 +6,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Clock, Continuity, Revision, SessionAddress, SessionSpec};
+use super::{Clock, Continuity, Revision, SessionAddress, SessionSpec, expiry::standing};
 use crate::{
     errors::SessionError,
     recovery::{
@@ -195,6 +195,9 @@ pub struct SessionView {
     labels: BTreeMap<String, String>,
     /// What is carried out when a connection breaks.
     continuity: Continuity,
+    /// What will go wrong, each with what to do before it does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     #[serde(skip)]
     revision: Revision,
 }
@@ -219,6 +222,14 @@ pub struct ErrorView {
 }
 
 impl SessionEntry {
+    /// What will go wrong with a session in this state, if nobody does anything.
+    fn warnings(&self, state: &State, now: Moment) -> Vec<String> {
+        if matches!(state, State::Stopped { .. }) {
+            return Vec::new();
+        }
+        standing(self.spec.load().egress.as_ref(), now).warning().into_iter().collect()
+    }
+
     /// The session in JSON.
     pub fn view(&self, clock: &Clock, policy: &Policy) -> SessionView {
         let snapshot = self.snapshot.load();
@@ -261,6 +272,7 @@ impl SessionEntry {
             labels: spec.labels.clone(),
             continuity: spec.continuity.unwrap_or_default(),
             revision: spec.revision,
+            warnings: self.warnings(&snapshot.state, clock.now()),
         }
     }
 }

@@ -25,6 +25,7 @@ mod many;
 mod matrix;
 mod nonsense;
 mod openapi;
+mod outcomes;
 mod patching;
 mod request_id;
 mod secrets;

@@ -10,6 +10,8 @@
 
 mod client;
 mod flow;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzz;
 mod parting;
 mod protocol;
 pub mod rendering;

@@ -10,7 +10,7 @@ use crate::errors::ErrorCode;
 const ERROR_CODE: &str = "errorCode";
 
 /// The codes with their status and an example of their detail.
-pub(super) const PROBLEMS: [(&str, u16, &str); 46] = [
+pub(super) const PROBLEMS: [(&str, u16, &str); 47] = [
     ("malformedJson", 400, "EOF while parsing an object at line 1 column 1"),
     ("brokenBody", 400, "the body could not be read: a chunk of it is malformed"),
     ("invalidIdempotencyKey", 400, "Idempotency-Key: 1 to 255 visible characters are allowed"),
@@ -26,6 +26,7 @@ pub(super) const PROBLEMS: [(&str, u16, &str); 46] = [
     ("sessionFailed", 409, "the session is failed and takes no audio."),
     ("sessionStopped", 409, "the session is stopped, which is final; create a new one"),
     (ERROR_CODE, 409, "the session is parked and takes no audio."),
+    ("tenantMinutesUsed", 409, "the tenant's connections have stood for the minutes that it has in a day"),
     ("requestEnded", 409, "the request has its outcome already"),
     ("notWatched", 409, "somebody else waits for this request; ask for its outcome by its id"),
     ("pauseUnsupported", 409, "the session has no egress: whoever plays its frames pauses them"),

@@ -58,6 +58,7 @@ fn every_code_that_a_handler_names_is_known_and_every_known_one_is_named() {
         include_str!("../playing.rs"),
         include_str!("../problem.rs"),
         include_str!("../requests.rs"),
+        include_str!("../sending.rs"),
         include_str!("../sessions.rs"),
         include_str!("../tenants/mod.rs"),
         include_str!("../tenants/body.rs"),
