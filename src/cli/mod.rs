@@ -3,6 +3,7 @@
 mod bench;
 mod check_config;
 mod classify;
+mod ctl;
 mod demo;
 mod figures;
 mod keeping;
@@ -34,6 +35,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Ask what Greenroom would make of an error, and do about it.
     Classify(classify::Args),
+    /// Operate a running Greenroom: sessions, tenants, events, errors.
+    Ctl(ctl::Args),
     /// Measure Greenroom against the simulator, and next to other clients. Needs nothing.
     Bench(bench::Args),
     /// The client without supervision that `bench` measures next to Greenroom.
@@ -50,6 +53,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Classify(args) => classify::run(args),
+        Command::Ctl(args) => ctl::run(args),
         Command::Bench(args) => bench::run(args),
         Command::BenchBare(args) => bench::run_bare(args),
         Command::CheckConfig(args) => check_config::run(args),

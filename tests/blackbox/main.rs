@@ -14,6 +14,7 @@ mod world;
 mod access;
 mod bodies;
 mod commands;
+mod ctl;
 mod ending;
 mod inputs;
 mod kill;
