@@ -213,7 +213,7 @@ fn recovery_config(config: &Config, policy: crate::recovery::Policy) -> Recovery
     RecoveryConfig { policy, backoff: *backoff, budget: *budget, stable_after: *stable_after }
 }
 
-fn upstream_config(config: &Config) -> UpstreamConfig {
+pub(super) fn upstream_config(config: &Config) -> UpstreamConfig {
     let upstream = &config.upstream;
     UpstreamConfig {
         auth: match upstream.auth {

@@ -15,6 +15,7 @@ mod access;
 mod bodies;
 mod commands;
 mod ctl;
+mod doctor;
 mod ending;
 mod inputs;
 mod kill;

@@ -150,7 +150,10 @@ impl Client {
 
     /// [`Client::call`] with GET.
     pub(super) async fn get(&self, segments: &[&str], query: &Query) -> Result<Value, Failure> {
-        self.call(Method::GET, segments, query, None).await
+        match self.call(Method::GET, segments, query, None).await? {
+            Value::Null => Err(self.protocol("an answer without a body")),
+            answer => Ok(answer),
+        }
     }
 
     /// [`Client::call`] with POST and nothing to say.

@@ -143,7 +143,7 @@ impl Scene {
             Row::new([Cell::from(code.as_str()), number(count.to_string()), number(more)])
                 .style(self.style(tone))
         });
-        let widths = [Constraint::Fill(1), Constraint::Length(9), Constraint::Length(7)];
+        let widths = [Constraint::Length(24), Constraint::Length(9), Constraint::Length(7)];
         frame.render_widget(Table::new(rows, widths).block(Block::bordered().title(title)), area);
     }
 
