@@ -150,10 +150,8 @@ impl Client {
 
     /// [`Client::call`] with GET.
     pub(super) async fn get(&self, segments: &[&str], query: &Query) -> Result<Value, Failure> {
-        match self.call(Method::GET, segments, query, None).await? {
-            Value::Null => Err(self.protocol("an answer without a body")),
-            answer => Ok(answer),
-        }
+        let answer = self.call(Method::GET, segments, query, None).await?;
+        if answer.is_null() { Err(self.protocol("an answer without a body")) } else { Ok(answer) }
     }
 
     /// [`Client::call`] with POST and nothing to say.

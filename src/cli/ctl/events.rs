@@ -143,9 +143,9 @@ fn show(reader: Reader, event: &Value) -> Result<(), Failure> {
 /// An event in words.
 fn words(event: &Value) -> (String, Tone) {
     let get = |name: &str| text(&event[name]);
-    let with = |name: &str, before: &str, after: &str| match &event[name] {
-        Value::Null => String::new(),
-        value => format!("{before}{}{after}", text(value)),
+    let with = |name: &str, before: &str, after: &str| {
+        let value = &event[name];
+        if value.is_null() { String::new() } else { format!("{before}{}{after}", text(value)) }
     };
     match event["kind"].as_str().unwrap_or_default() {
         "state" => {

@@ -45,10 +45,7 @@ enum Breaker {
 
 /// The items of a listing that has one page.
 pub(super) fn items(answer: &mut Value, list: &str) -> Vec<Value> {
-    match answer[list].take() {
-        Value::Array(items) => items,
-        _ => Vec::new(),
-    }
+    if let Value::Array(items) = answer[list].take() { items } else { Vec::new() }
 }
 
 pub(super) async fn codes(context: &Context, args: &CodesArgs) -> Result<(), Failure> {

@@ -109,18 +109,15 @@ fn row(session: &Value, now: SystemTime) -> Vec<(String, Tone)> {
     let plain = |name: &str| (text(&session[name]), Tone::Plain);
     let state = text(&session["state"]);
     let tone = Tone::of_state(&state);
-    let since = match &session["running_since"] {
-        Value::String(since) => since,
-        _ => session["last_error"]["at"].as_str().unwrap_or_default(),
-    };
+    let since = session["running_since"].as_str().or_else(|| session["last_error"]["at"].as_str());
     vec![
         plain("id"),
         plain("tenant"),
-        (state.clone(), tone),
+        (state, tone),
         (text(&session["last_error"]["code"]), if tone == Tone::Bad { tone } else { Tone::Plain }),
         plain("avatar_id"),
         plain("restarts"),
-        (age(since, now), Tone::Plain),
+        (age(since.unwrap_or_default(), now), Tone::Plain),
         plain("reason"),
     ]
 }
@@ -300,7 +297,8 @@ mod tests {
 
     #[test]
     fn ages_have_two_units_at_most() {
-        let after = |seconds| age("1970-01-01T00:00:10Z", UNIX_EPOCH + Duration::from_secs(10 + seconds));
+        let after =
+            |seconds: u64| age("1970-01-01T00:00:10Z", UNIX_EPOCH + Duration::from_secs(10 + seconds));
         assert_eq!([0, 59, 60, 3599].map(after), ["0s", "59s", "1m00s", "59m59s"]);
         assert_eq!([3600, 86399, 86400 * 12 + 7200].map(after), ["1h00m", "23h59m", "12d02h"]);
         assert_eq!(age("2100-01-01T00:00:00Z", UNIX_EPOCH), "0s");

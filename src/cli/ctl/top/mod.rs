@@ -136,10 +136,8 @@ fn wish_of(event: &Event) -> Option<Wish> {
         return Some(Wish::Redraw);
     }
     let key = event.as_key_event().filter(|key| key.kind == KeyEventKind::Press)?;
-    let is_end = match key.code {
-        KeyCode::Char('c') => key.modifiers.contains(KeyModifiers::CONTROL),
-        KeyCode::Char('q') | KeyCode::Esc => true,
-        _ => false,
-    };
+    // In raw mode Ctrl-C is a key and no signal.
+    let is_interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+    let is_end = is_interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc);
     is_end.then_some(Wish::End)
 }
