@@ -448,3 +448,52 @@ fn an_interrupted_follower_ends() {
     follower.signal("INT");
     eventually("it ends", || (!follower.is_alive()).then_some(()));
 }
+
+/// A server over TLS by hand, which answers each connection with `answer`, and the certificate that it shows.
+fn serve_tls(answer: String) -> (SocketAddr, String) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    let config = std::sync::Arc::new(config);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            let mut connection = rustls::ServerConnection::new(std::sync::Arc::clone(&config)).unwrap();
+            let mut secured = rustls::Stream::new(&mut connection, &mut stream);
+            let mut heard = Vec::new();
+            let mut piece = [0; 4096];
+            // A client that does not trust the certificate goes away.
+            while let Ok(count @ 1..) = secured.read(&mut piece) {
+                heard.extend_from_slice(&piece[..count]);
+                if heard.ends_with(b"\r\n\r\n") {
+                    let _ = secured.write_all(answer.as_bytes());
+                    break;
+                }
+            }
+        }
+    });
+    (address, made.cert.pem())
+}
+
+#[test]
+fn https_is_spoken_with_those_alone_whose_authority_is_trusted() {
+    let (address, pem) = serve_tls(json_answer("200 OK", &json!({"sessions": [], "next_cursor": null})));
+    let (_directory, ca) = file(&pem);
+    let url = format!("https://{address}");
+    let run = |arguments: &[&str]| run_with(address, ADMIN_KEY, &[&["--url", &url], arguments].concat());
+    let refused = run(&["sessions", "ls"]).is(69);
+    assert!(refused.err.contains("--ca"), "{}", refused.err);
+    run(&["--ca", ca.to_str().unwrap(), "sessions", "ls"]).is(0);
+    let (_, other) = serve_tls(String::new());
+    let (_directory, other) = file(&other);
+    run(&["--ca", other.to_str().unwrap(), "sessions", "ls"]).is(69);
+}

@@ -167,9 +167,7 @@ fn row(tenant: &Value) -> Vec<(String, Tone)> {
 }
 
 async fn list(context: &Context) -> Result<(), Failure> {
-    // The list of tenants has one page.
-    let mut answer = context.client.get(&["v1", "tenants"], &Query::new()).await?;
-    let tenants = super::fleet::items(&mut answer, "tenants");
+    let tenants = context.client.all(&["v1", "tenants"], "tenants", &Query::new()).await?;
     let Reader::Person { .. } = context.reader else { return tenants.iter().try_for_each(print_json) };
     let rows: Vec<_> = tenants.iter().map(row).collect();
     print(&table(context.reader, &COLUMNS, &rows))

@@ -41,9 +41,9 @@ impl Look {
 }
 
 /// A listing that this Greenroom, or this caller, may not have.
-async fn optional(client: &Client, list: &str) -> Result<Option<Vec<Value>>, Failure> {
-    match client.get(&["v1", list], &Query::new()).await {
-        Ok(mut answer) => Ok(Some(items(&mut answer, list))),
+fn optional(listed: Result<Vec<Value>, Failure>) -> Result<Option<Vec<Value>>, Failure> {
+    match listed {
+        Ok(items) => Ok(Some(items)),
         Err(Failure::Refused(refused)) if matches!(refused.status, 404 | 405) => Ok(None),
         Err(failure) => Err(failure),
     }
@@ -55,7 +55,7 @@ async fn optional(client: &Client, list: &str) -> Result<Option<Vec<Value>>, Fai
 ///
 /// As [`Failure`] says.
 pub(super) async fn look(client: &Client, tenant: Option<&str>) -> Result<Look, Failure> {
-    let mut tenants = optional(client, "tenants").await?;
+    let mut tenants = optional(client.all(&["v1", "tenants"], "tenants", &Query::new()).await)?;
     if let (Some(tenants), Some(wanted)) = (&mut tenants, tenant) {
         tenants.retain(|tenant| tenant["id"] == wanted);
     }
@@ -82,8 +82,12 @@ pub(super) async fn look(client: &Client, tenant: Option<&str>) -> Result<Look, 
             })
             .await?;
     }
-    let codes = optional(client, "codes").await?;
-    let upstreams = optional(client, "upstreams").await?;
+    let whole = async |list: &str| {
+        let answer = client.get(&["v1", list], &Query::new()).await;
+        optional(answer.map(|mut answer| items(&mut answer, list)))
+    };
+    let codes = whole("codes").await?;
+    let upstreams = whole("upstreams").await?;
     Ok(Look { states, tenants, codes, upstreams, troubled })
 }
 
