@@ -201,6 +201,8 @@ fn nested(value: &Value) -> String {
                 .join(", ")
         }
         Value::Array(items) => items.iter().map(nested).collect::<Vec<_>>().join("; "),
+        // Sums of times have more places than anybody reads.
+        Value::Number(number) if number.is_f64() => format!("{:.1}", number.as_f64().unwrap_or_default()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => text(value),
     }
 }
