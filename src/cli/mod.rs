@@ -3,7 +3,9 @@
 mod bench;
 mod check_config;
 mod classify;
+mod ctl;
 mod demo;
+mod doctor;
 mod figures;
 mod keeping;
 mod output;
@@ -38,6 +40,10 @@ enum Command {
     Simulate(simulate::Args),
     /// Ask what Greenroom would make of an error, and do about it.
     Classify(classify::Args),
+    /// Operate a running Greenroom: sessions, tenants, events, errors.
+    Ctl(ctl::Args),
+    /// Try the way to running sessions, step by step, and say who must act where it fails.
+    Doctor(doctor::Args),
     /// Measure Greenroom against the simulator, and next to other clients. Needs nothing.
     Bench(bench::Args),
     /// The client without supervision that `bench` measures next to Greenroom.
@@ -54,6 +60,8 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Classify(args) => classify::run(args),
+        Command::Ctl(args) => ctl::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),
         Command::BenchBare(args) => bench::run_bare(args),
         Command::CheckConfig(args) => check_config::run(args),

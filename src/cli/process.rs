@@ -241,7 +241,7 @@ fn manager_setup(
     }
 }
 
-fn upstream_config(config: &Config) -> UpstreamConfig {
+pub(super) fn upstream_config(config: &Config) -> UpstreamConfig {
     let upstream = &config.upstream;
     UpstreamConfig {
         auth: match upstream.auth {

@@ -48,6 +48,18 @@ impl Client {
         self.connect(target, timings).await?.configure(configure, timings).await
     }
 
+    /// The first step of an attempt alone: a fresh token, which is dropped. For those who want to know whether the
+    /// service gives one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::open`].
+    pub async fn token(&self, target: &Target, timings: &mut Timings) -> Result<(), SessionError> {
+        let Inner { config, http } = &*self.0;
+        let mut reporter = Reporter::new(target).map_err(|error| *error)?;
+        timed(&mut timings.token, token::fetch(http, config, &target.api_key, &mut reporter)).await.map(drop)
+    }
+
     /// The first half of an attempt: a fresh token and the upgrade. The configuration need not be known yet.
     ///
     /// Dropping the future ends the attempt and drops its socket.

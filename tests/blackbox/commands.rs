@@ -16,7 +16,7 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 fn every_subcommand_explains_itself() {
     let (code, overview, err) = run(&["--help"]);
     assert_eq!((code, err.as_str()), (Some(0), ""));
-    for command in ["serve", "demo", "simulate", "classify", "check-config"] {
+    for command in ["serve", "demo", "simulate", "classify", "check-config", "ctl", "doctor"] {
         assert!(overview.contains(command), "{overview}");
         for help in [&[command, "--help"][..], &["help", command]] {
             let (code, out, err) = run(help);

@@ -17,6 +17,8 @@ mod access;
 mod audit;
 mod bodies;
 mod commands;
+mod ctl;
+mod doctor;
 mod ending;
 mod inputs;
 mod kill;

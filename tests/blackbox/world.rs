@@ -84,7 +84,10 @@ pub(crate) struct Simulator {
 
 impl Simulator {
     pub(crate) fn start() -> Self {
-        let arguments = ["simulate", "--listen", "127.0.0.1:0", "--pace", "fast"];
+        Self::start_with(&["simulate", "--listen", "127.0.0.1:0", "--pace", "fast"])
+    }
+
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let mut program = Program::start(greenroom().args(arguments));
         let address = program.wait_for("the simulator's address", |program| {
             let out = program.out.text();

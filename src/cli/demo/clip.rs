@@ -8,10 +8,10 @@ use bytes::Bytes;
 const WAV: &[u8] = include_bytes!("clip.wav");
 
 /// Samples a second of the clip.
-pub(super) const SAMPLE_RATE: u32 = 16_000;
+pub(in crate::cli) const SAMPLE_RATE: u32 = 16_000;
 
 /// The clip's samples: the `data` chunk of the WAV file.
-pub(super) fn samples() -> Bytes {
+pub(in crate::cli) fn samples() -> Bytes {
     let mut rest = WAV.get(12..).unwrap_or_default();
     while let [a, b, c, d, s0, s1, s2, s3, body @ ..] = rest {
         let size = u32::from_le_bytes([*s0, *s1, *s2, *s3]) as usize;

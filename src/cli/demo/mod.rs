@@ -1,6 +1,6 @@
 //! `greenroom demo`: the real manager against the simulator, with faults, on one machine and with no account.
 
-mod clip;
+pub(super) mod clip;
 mod script;
 mod speaker;
 mod stage;
