@@ -10,13 +10,13 @@ use std::{
 };
 
 use greenroom::{
-    errors::{ErrorCode, Phase},
+    errors::{ErrorCode, Phase, Shortage},
     recovery::{StateName, TenantId},
     telemetry::{BreakerLabel, Direction, Invariant, Metrics, RequestOutcome},
 };
 
 /// The contract: every metric, its type and its labels.
-const FAMILIES: [(&str, &str, &[&str]); 24] = [
+const FAMILIES: [(&str, &str, &[&str]); 25] = [
     ("greenroom_session_errors_total", "counter", &["code", "phase"]),
     ("greenroom_tenant_errors_total", "counter", &["code", "tenant"]),
     ("greenroom_upstream_connections", "gauge", &["tenant"]),
@@ -39,6 +39,7 @@ const FAMILIES: [(&str, &str, &[&str]); 24] = [
     ("greenroom_breaker_state", "gauge", &["upstream"]),
     ("greenroom_gate_waiting", "gauge", &["upstream"]),
     ("greenroom_store_commit_seconds", "histogram", &[]),
+    ("greenroom_host_shortages_total", "counter", &["resource"]),
     ("greenroom_invariant_breaches_total", "counter", &["invariant"]),
     ("greenroom_build_info", "gauge", &["commit", "version"]),
 ];
@@ -78,6 +79,7 @@ fn exercise(metrics: &Metrics) {
     tenant.session_moved(Some(StateName::Starting), Some(StateName::Running));
     RequestOutcome::ALL.into_iter().for_each(|outcome| tenant.request(outcome));
     Invariant::ALL.into_iter().for_each(|invariant| metrics.breach(invariant));
+    Shortage::ALL.into_iter().for_each(|what| metrics.shortage(what));
     metrics.traffic(Direction::Up).message(1000);
     metrics.traffic(Direction::Down).message(10);
     metrics.traffic(Direction::Down).message(20);

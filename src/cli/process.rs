@@ -19,7 +19,7 @@ use crate::{
     store::Records,
     telemetry::Metrics,
     tenants::{AdminKey, Directory},
-    upstream::{Auth, Deadlines, UpstreamConfig},
+    upstream::{Auth, Deadlines, Sources, UpstreamConfig},
 };
 
 /// What an attempt may hold its place at the gate beyond its deadlines, for its cleaning up.
@@ -229,6 +229,7 @@ fn upstream_config(config: &Config) -> UpstreamConfig {
         max_message_bytes: upstream.max_message_bytes,
         ping_every: upstream.ping,
         half_open_after: upstream.half_open,
+        sources: Arc::new(Sources::new(upstream.bind_addresses.clone())),
         ..UpstreamConfig::new(upstream.console_url.clone(), upstream.ingress_url.clone())
     }
 }

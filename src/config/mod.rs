@@ -8,6 +8,7 @@
 //! levels, and the position of a tenant in the file is a level (`GREENROOM_TENANTS__0__MAX_SESSIONS`). The
 //! text is a TOML value where it is one, and else a string.
 
+mod local;
 mod mistakes;
 mod overrides;
 mod reader;

@@ -18,6 +18,7 @@ mod handshake;
 mod liveness;
 mod report;
 mod socket;
+mod sources;
 mod token;
 mod transport;
 mod upgrade;
@@ -35,6 +36,7 @@ pub use connector::{install_crypto, tls_config};
 pub use handshake::Upgraded;
 pub(crate) use report::egress_of;
 pub use socket::{SendRefused, Socket, SocketEvent};
+pub use sources::Sources;
 
 /// How a connection authenticates at the ingress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +90,8 @@ pub struct UpstreamConfig {
     pub half_open_after: Duration,
     /// A connection that takes none of the bytes that wait for it for this long is ended.
     pub write_stall: Duration,
+    /// The local addresses that connections leave from, shared by all clients of all threads.
+    pub sources: Arc<Sources>,
     /// TLS settings, shared by all clients of all threads.
     pub tls: Arc<rustls::ClientConfig>,
 }
@@ -105,6 +109,7 @@ impl UpstreamConfig {
             ping_every: Duration::from_secs(15),
             half_open_after: Duration::from_secs(45),
             write_stall: Duration::from_secs(15),
+            sources: Arc::default(),
             tls: tls_config(),
         }
     }
