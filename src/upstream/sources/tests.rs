@@ -1,3 +1,5 @@
+//! Connections from several addresses, over real sockets.
+
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::*;
