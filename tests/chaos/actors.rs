@@ -220,7 +220,10 @@ fn speak(shared: &Shared, nobody: &Client, number: usize, random: &mut StdRng) -
 }
 
 /// The operator's thread; a process that does not answer holds up nobody else.
-pub(crate) fn operator(shared: &Arc<Shared>, admin: &Client) -> (mpsc::Sender<(Order, usize)>, JoinHandle<()>) {
+pub(crate) fn operator(
+    shared: &Arc<Shared>,
+    admin: &Client,
+) -> (mpsc::Sender<(Order, usize)>, JoinHandle<()>) {
     let (sender, orders) = mpsc::channel();
     let (shared, admin) = (Arc::clone(shared), admin.forgetful());
     let thread = thread::spawn(move || {

@@ -89,7 +89,8 @@ fn differs(ground: &Ground, shared: &Shared) -> Result<Vec<Slot>, String> {
             Some(_) | None => {}
         }
     }
-    let strange = sessions.values().find(|session| session["state"] != "stopped" && session["origin"] == "api");
+    let strange =
+        sessions.values().find(|session| session["state"] != "stopped" && session["origin"] == "api");
     strange.map_or(Ok(slots), |session| Err(format!("nobody asked for {session}")))
 }
 
@@ -144,7 +145,8 @@ pub(crate) fn invariants(ground: &Ground, shared: &Arc<Shared>, record: &Record)
 fn told_as_counted(ground: &Ground, shared: &Shared) {
     let epoch = shared.epoch.load(Ordering::SeqCst);
     let told = shared.told.lock().unwrap();
-    let of = |tenant, outcome: &str| told.get(&(epoch, tenant, outcome.to_owned())).copied().unwrap_or_default();
+    let of =
+        |tenant, outcome: &str| told.get(&(epoch, tenant, outcome.to_owned())).copied().unwrap_or_default();
     println!("requests: {:?}", *told);
     for tenant in &TENANTS[..2] {
         let unanswered = of(tenant, "none");
@@ -198,13 +200,17 @@ pub(crate) fn counts_exactly(ground: &Ground, running: &[Slot]) {
     loop {
         let (counted_now, seen_now) = read();
         let more = |now: u64, before: u64| now - before;
-        let by_us: Vec<u64> = counted_now.iter().zip(counted).map(|(now, before)| more(*now, before)).collect();
+        let by_us: Vec<u64> =
+            counted_now.iter().zip(counted).map(|(now, before)| more(*now, before)).collect();
         let by_it: Vec<u64> = seen_now.iter().zip(seen).map(|(now, before)| more(*now, before)).collect();
         let wanted = [requests, frames, restarts, 0];
         if by_us == wanted && by_it == [requests, frames, restarts] {
             return;
         }
-        assert!(began.elapsed() < RECOVERS, "counted {by_us:?}, wanted {wanted:?}; the service saw {by_it:?}");
+        assert!(
+            began.elapsed() < RECOVERS,
+            "counted {by_us:?}, wanted {wanted:?}; the service saw {by_it:?}"
+        );
         thread::sleep(POLL);
     }
 }

@@ -70,8 +70,9 @@ impl Ground {
         fs::write(directory.path().join("clock"), "+0").unwrap();
         let arguments = ["simulate", "--listen", SERVICE, "--frame-bytes", "256"];
         let mut simulator = Program::start(greenroom().args(arguments));
-        simulator
-            .wait_for("the simulator", |program| program.out.text().contains("console  http://").then_some(()));
+        simulator.wait_for("the simulator", |program| {
+            program.out.text().contains("console  http://").then_some(())
+        });
         let mut ground = Self {
             _simulator: simulator,
             service: Client::new(address(SERVICE)).forgetful(),
@@ -204,7 +205,8 @@ impl Ground {
             }
         }
         if there {
-            let killed = Command::new("ss").args(["-K", "dst", source, "sport", "=", "9000"]).output().unwrap();
+            let killed =
+                Command::new("ss").args(["-K", "dst", source, "sport", "=", "9000"]).output().unwrap();
             assert!(killed.status.success(), "{}", String::from_utf8_lossy(&killed.stderr));
         }
     }

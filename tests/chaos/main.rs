@@ -97,7 +97,11 @@ fn the_invariants_hold_whatever_goes_wrong() {
     let dropins = |clip: &&Clip| clip.avatar.starts_with("dropin") && clip.completed;
     let heard = shared.clips.lock().unwrap().iter().filter(dropins).count();
     assert!(heard > DROPINS, "drop-in clients had {heard} clips completed");
-    println!("{} steps, {pieces} pieces of audio, {clips} clips, {} connections", steps.len(), record.confirmed);
+    println!(
+        "{} steps, {pieces} pieces of audio, {clips} clips, {} connections",
+        steps.len(),
+        record.confirmed
+    );
     assert!(pieces > 100 && record.confirmed > SESSIONS as u64, "hardly anything happened");
     checks::counts_exactly(&ground, &running);
     println!("{} starts failed while the disk was full", ground.failed_starts);

@@ -58,7 +58,10 @@ impl Record {
             if event["at_ms"].as_u64() == Some(self.since) {
                 seen.insert(text);
             }
-            if is_new && event["event"] != "frames" && let Some(avatar) = event["avatar_id"].as_str() {
+            if is_new
+                && event["event"] != "frames"
+                && let Some(avatar) = event["avatar_id"].as_str()
+            {
                 let story = self.story.entry(avatar.to_owned()).or_default();
                 if story.len() == STORY {
                     story.pop_front();
@@ -107,7 +110,10 @@ impl Record {
             for pair in connections.windows(2) {
                 let ((_, end, earlier), (begin, _, later)) = (pair[0], pair[1]);
                 if end > begin + NOTICES_MS {
-                    found.push(format!("{avatar}: {earlier} until {end}, {later} from {begin}\n{}", self.story(avatar)));
+                    found.push(format!(
+                        "{avatar}: {earlier} until {end}, {later} from {begin}\n{}",
+                        self.story(avatar)
+                    ));
                 }
             }
         }
@@ -160,12 +166,19 @@ impl Record {
                     heard_whole.insert((clip.avatar.clone(), clip.seed));
                 }
                 Some(_) => {}
-                None => wrong.push(format!("{avatar}, {connection}, {req_id}: {bytes} bytes that nobody said so")),
+                None => {
+                    wrong.push(format!("{avatar}, {connection}, {req_id}: {bytes} bytes that nobody said so"))
+                }
             }
         }
         let completed = clips.iter().filter(|clip| clip.completed && !self.has_gaps);
         wrong.extend(completed.filter(|clip| !heard_whole.contains(&(clip.avatar.clone(), clip.seed))).map(
-            |clip| format!("{} was told that {:?} is completed, and it was never heard whole", clip.avatar, clip.req_id),
+            |clip| {
+                format!(
+                    "{} was told that {:?} is completed, and it was never heard whole",
+                    clip.avatar, clip.req_id
+                )
+            },
         ));
         (wrong, self.audio.len())
     }

@@ -31,13 +31,15 @@ struct Sample {
     values: [f64; NAMES.len()],
 }
 
-/// Threads are the arbiters and listeners; tasks are what sessions and clients are carried by.
-const NAMES: [&str; 6] = [
+/// Threads are the arbiters and listeners. No process tells its tasks: there is one for each session, one for each
+/// connection and one for each client, which are counted, and a task that outlives them would show in the memory.
+const NAMES: [&str; 7] = [
     "resident KiB",
     "descriptors",
     "threads",
     "sessions known",
     "upstream connections",
+    "clients",
     "outbox bytes",
 ];
 
@@ -51,6 +53,7 @@ fn sample(ground: &Ground, began: Instant) -> Option<Sample> {
         ground.status("Threads") as f64,
         of("greenroom_sessions"),
         of("greenroom_upstream_connections"),
+        of("greenroom_clients"),
         of("greenroom_outbox_bytes"),
     ];
     Some(Sample { hours: began.elapsed().as_secs_f64() / 3600.0, values })
@@ -78,7 +81,12 @@ fn report(samples: &[Sample], span: Duration, seed: u64, faults: usize) -> Strin
          a sample each {} s.\nThe first quarter is left out of the slopes.\n\n{:<22}{:>12}{:>12}{:>12}{:>12}{:>16}\n",
         span.as_secs() / 60,
         SAMPLE.as_secs(),
-        "", "first", "least", "most", "last", "slope an hour",
+        "",
+        "first",
+        "least",
+        "most",
+        "last",
+        "slope an hour",
     );
     let warm = &samples[(samples.len() as f64 * WARM) as usize..];
     for (index, name) in NAMES.iter().enumerate() {
