@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    io::ErrorKind,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -197,10 +198,15 @@ fn speak(shared: &Shared, nobody: &Client, number: usize, random: &mut StdRng) -
     let client = nobody.with_key(&tenant_key(tenant));
     let path = format!("/v1/sessions/{id}/requests?wait=true");
     let clip = |req_id, completed| Clip { avatar: avatar.clone(), seed: clip_seed, bytes, req_id, completed };
-    let Ok(answer) = client.try_call("POST", &path, Some(&audio(clip_seed, bytes))) else {
-        shared.tell(epoch, tenant, "none");
-        shared.clips.lock().unwrap().push(clip(None, false));
-        return false;
+    let answer = match client.try_call("POST", &path, Some(&audio(clip_seed, bytes))) {
+        Ok(answer) => answer,
+        // Nobody was there to count it.
+        Err(ureq::Error::Io(error)) if error.kind() == ErrorKind::ConnectionRefused => return false,
+        Err(_) => {
+            shared.tell(epoch, tenant, "none");
+            shared.clips.lock().unwrap().push(clip(None, false));
+            return false;
+        }
     };
     match answer.status {
         200 => {

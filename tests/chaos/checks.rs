@@ -23,6 +23,8 @@ const POLL: Duration = Duration::from_millis(100);
 const OTHER_DESCRIPTORS: usize = 120;
 /// Codes after which a session is rightly failed: what nobody understands, three times in a row.
 const PUZZLING: [&str; 2] = ["protocolError", "unknown"];
+/// Sessions that the exact count is made with, one after another.
+const COUNTED: usize = 40;
 /// 0.2 s.
 const SHORT_CLIP: usize = 6400;
 
@@ -183,6 +185,7 @@ pub(crate) fn counts_exactly(ground: &Ground, running: &[Slot]) {
         )
     };
     let (counted, seen) = read();
+    let running = &running[..running.len().min(COUNTED)];
     let (spoken, restarted) = running.split_at(running.len() - running.len() / 4);
     for slot in spoken {
         let client = Client::new(super::ground::DATA.parse().unwrap()).with_key(&tenant_key(slot.tenant));
