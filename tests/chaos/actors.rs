@@ -219,8 +219,8 @@ fn speak(shared: &Shared, nobody: &Client, number: usize, random: &mut StdRng) -
             shared.clips.lock().unwrap().push(clip(req_id, outcome == "completed"));
             true
         }
-        // Parked, failed, deleted; or no room, or no time.
-        404 | 409 | 413 | 429 | 503 => false,
+        // Parked, failed, deleted; no room, or no time: so after a long stop, where the head waited too long to be read.
+        404 | 408 | 409 | 413 | 429 | 503 => false,
         _ => panic!("speaking in {avatar}: {answer:?}"),
     }
 }
