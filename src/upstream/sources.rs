@@ -145,13 +145,11 @@ fn late_port(_socket: &TcpSocket) {}
 impl Shortage {
     /// What an error of the system says that there is no more of.
     fn of(error: &io::Error) -> Option<Self> {
-        match error.kind() {
-            io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse => Some(Self::Ports),
-            _ if [nix::libc::EMFILE, nix::libc::ENFILE].map(Some).contains(&error.raw_os_error()) => {
-                Some(Self::Descriptors)
-            }
-            _ => None,
+        if matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse) {
+            return Some(Self::Ports);
         }
+        let is_out = [nix::libc::EMFILE, nix::libc::ENFILE].map(Some).contains(&error.raw_os_error());
+        is_out.then_some(Self::Descriptors)
     }
 }
 

@@ -132,20 +132,18 @@ async fn speak(socket: &mut WebSocketStream<TcpStream>, req_id: &str, whole: &[u
     }
     let (mut frames, mut failed) = (0, false);
     loop {
-        match hear(socket).await? {
-            Data::ServerResponseAnimation(frame) if frame.req_id == req_id => {
-                frames += usize::from(!frame.animation.is_empty());
-                if frame.end {
-                    assert!(failed || frames == CHUNKS, "{req_id} was completed with {frames} frames");
-                    return Some(!failed);
-                }
-            }
-            Data::ServerError(error) => failed |= error.req_id == req_id,
+        let heard = hear(socket).await?;
+        if let Data::ServerError(error) = heard {
+            failed |= error.req_id == req_id;
+        } else if let Data::ServerResponseAnimation(frame) = heard {
             // A frame of a request that has its end is a second outcome, unless nobody ever began it.
-            Data::ServerResponseAnimation(frame) => {
-                assert!(!frame.req_id.contains("dropin"), "{} after its end", frame.req_id);
+            let is_ours = frame.req_id == req_id;
+            assert!(is_ours || !frame.req_id.contains("dropin"), "{} after its end", frame.req_id);
+            frames += usize::from(is_ours && !frame.animation.is_empty());
+            if is_ours && frame.end {
+                assert!(failed || frames == CHUNKS, "{req_id} was completed with {frames} frames");
+                return Some(!failed);
             }
-            _ => {}
         }
     }
 }

@@ -110,15 +110,17 @@ impl Ground {
                     .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
             }
             let mut program = Program::start(&mut command);
-            let ready = eventually("it is ready, or ends", || {
-                let ready = probe.try_call("GET", "/readyz", None).is_ok_and(|answer| answer.status == 200);
-                (ready || !program.is_alive()).then_some(ready)
+            // With a full disk it serves and is not ready, or ends; then somebody makes room.
+            let serves = eventually("it serves, or ends", || {
+                let serves = probe.try_call("GET", "/healthz", None).is_ok_and(|answer| answer.status == 200);
+                (serves || !program.is_alive()).then_some(serves)
             });
-            if !ready {
+            if !serves {
                 self.failed_starts += 1;
                 self.past_logs.push_str(&program.written());
+                self.fill_disk(false);
             }
-            ready.then_some(program)
+            serves.then_some(program)
         });
         self.greenroom = Some(program);
     }

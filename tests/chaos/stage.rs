@@ -119,11 +119,7 @@ fn end(ground: &mut Ground, shared: &Shared, number: usize, step: &Step) {
         }
         Act::SlowLink => ground.slow_link(false),
         Act::Hole => ground.hole(false),
-        Act::Kill => {
-            // An overfull disk keeps it from starting.
-            ground.fill_disk(false);
-            ground.start();
-        }
+        Act::Kill => ground.start(),
         Act::Freeze => ground.freeze(false),
         Act::DiskFull => ground.fill_disk(false),
         Act::NoDescriptors => ground.limit_descriptors(false),
