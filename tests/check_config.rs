@@ -95,3 +95,25 @@ fn the_help_tells_the_exit_codes() {
     let output = check(Path::new("--help"), &[]);
     assert!(text(&output.stdout).contains("Exit codes: 0 the file is good; 1 it cannot be read; 2"));
 }
+
+#[test]
+fn a_source_address_that_is_not_this_machines_is_a_mistake_with_its_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("sources.toml");
+    // 192.0.2.0/24 is the documentation's: no machine has it.
+    let list = "[upstream]\nbind_addresses = [\n  \"127.0.0.1\",\n  \"192.0.2.7\",\n  \"127.0.0.1\",\n  \"one\",\n]\n";
+    fs::write(&file, list).unwrap();
+    let output = check(&file, &[("GREENROOM_ADMIN__KEY", "hunter3-hunter3")]);
+    let err = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{err}");
+    let lines: Vec<&str> = err.lines().filter(|line| line.contains("upstream.bind_addresses")).collect();
+    let file = file.display();
+    for (line, (place, what)) in lines.iter().zip([
+        ("4:3: upstream.bind_addresses[1]", "not an address of this machine"),
+        ("5:3: upstream.bind_addresses[2]", "twice"),
+        ("6:3: upstream.bind_addresses[3]", "no IP address"),
+    ]) {
+        assert!(line.starts_with(&format!("{file}:{place}")) && line.contains(what), "{err}");
+    }
+    assert_eq!(lines.len(), 3, "{err}");
+}

@@ -12,13 +12,13 @@ use std::{
 };
 
 use greenroom::{
-    errors::{ErrorCode, Phase},
+    errors::{ErrorCode, Phase, Shortage},
     recovery::{StateName, TenantId},
     telemetry::{BreakerLabel, Direction, Invariant, Metrics, RequestOutcome},
 };
 
 /// The contract: every metric, its type and its labels.
-const FAMILIES: [(&str, &str, &[&str]); 26] = [
+const FAMILIES: [(&str, &str, &[&str]); 27] = [
     ("greenroom_session_errors_total", "counter", &["code", "phase"]),
     ("greenroom_tenant_errors_total", "counter", &["code", "tenant"]),
     ("greenroom_upstream_connections", "gauge", &["tenant"]),
@@ -43,6 +43,7 @@ const FAMILIES: [(&str, &str, &[&str]); 26] = [
     ("greenroom_store_commit_seconds", "histogram", &[]),
     ("greenroom_tls_certificate_expiry_seconds", "gauge", &["listener"]),
     ("greenroom_tls_reloads_total", "counter", &["listener", "result"]),
+    ("greenroom_host_shortages_total", "counter", &["resource"]),
     ("greenroom_invariant_breaches_total", "counter", &["invariant"]),
     ("greenroom_build_info", "gauge", &["commit", "version"]),
 ];
@@ -83,6 +84,7 @@ fn exercise(metrics: &Metrics) {
     tenant.session_moved(Some(StateName::Starting), Some(StateName::Running));
     RequestOutcome::ALL.into_iter().for_each(|outcome| tenant.request(outcome));
     Invariant::ALL.into_iter().for_each(|invariant| metrics.breach(invariant));
+    Shortage::ALL.into_iter().for_each(|what| metrics.shortage(what));
     metrics.traffic(Direction::Up).message(1000);
     metrics.traffic(Direction::Down).message(10);
     metrics.traffic(Direction::Down).message(20);

@@ -19,7 +19,7 @@ use crate::{
     store::Records,
     telemetry::Metrics,
     tenants::AdminKey,
-    upstream::{Auth, Deadlines, Pace, UpstreamConfig},
+    upstream::{Auth, Deadlines, Pace, Sources, UpstreamConfig},
 };
 
 /// What an attempt may hold its place at the gate beyond its deadlines, for its cleaning up.
@@ -258,6 +258,7 @@ pub(super) fn upstream_config(config: &Config) -> UpstreamConfig {
         ping_every: upstream.ping,
         half_open_after: upstream.half_open,
         pace: Arc::new(Pace::new(upstream.gate.per_second)),
+        sources: Arc::new(Sources::new(upstream.bind_addresses.clone())),
         ..UpstreamConfig::new(upstream.console_url.clone(), upstream.ingress_url.clone())
     }
 }

@@ -9,6 +9,7 @@
 //! text is a TOML value where it is one, and else a string.
 
 mod changes;
+mod local;
 mod mistakes;
 mod overrides;
 mod reader;

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::PathBuf,
     sync::Arc,
@@ -114,6 +114,8 @@ pub struct Upstream {
     pub ingress_url: Url,
     /// Where the credentials stand in the upgrade.
     pub auth: UpstreamAuth,
+    /// The local addresses that connections leave from, in turn; none leaves the choice to the system.
+    pub bind_addresses: Vec<IpAddr>,
     /// The lifetime that is asked for each session token.
     pub token_ttl: Duration,
     /// The largest message that is accepted from the service, in bytes.
@@ -136,6 +138,7 @@ impl Default for Upstream {
             console_url: literal_url("https://api.spatialreal.cloud"),
             ingress_url: literal_url("wss://driven.us-west.spatialreal.cloud/v2/driveningress"),
             auth: UpstreamAuth::Header,
+            bind_addresses: Vec::new(),
             token_ttl: Duration::from_secs(3600),
             max_message_bytes: 16 * MIB,
             ping: Duration::from_secs(15),

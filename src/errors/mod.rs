@@ -13,6 +13,7 @@ mod facts;
 mod phase;
 mod redact;
 mod session_error;
+mod shortage;
 
 pub use action::{Action, UnknownAction};
 pub use body::{BodyFacts, MAX_FIELD_BYTES, MAX_RAW_BODY_BYTES, clip, evidence_from_body, parse_error_body};
@@ -22,3 +23,4 @@ pub use evidence::{Egress, Evidence, Observed};
 pub use phase::{Phase, UnknownPhase};
 pub use redact::{REDACTED, redact};
 pub use session_error::SessionError;
+pub use shortage::Shortage;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{ErrorCode, Evidence, Phase, classify};
+use super::{ErrorCode, Evidence, Phase, Shortage, classify};
 
 /// An error of a session: its stable code, and what was known about it.
 ///
@@ -46,6 +46,9 @@ pub struct SessionError {
     #[serde(skip)]
     #[schema(ignore)]
     pub rule: u8,
+    /// What Greenroom's own machine had no more of; then the service was not even asked.
+    #[serde(skip)]
+    pub shortage: Option<Shortage>,
 }
 
 impl SessionError {
@@ -78,6 +81,7 @@ impl SessionError {
             raw_body: None,
             retry_after: None,
             rule: verdict.rule,
+            shortage: None,
         }
     }
 
@@ -90,6 +94,9 @@ impl SessionError {
     /// Whether the failure speaks of the service's health (no answer, 5xx, 4503), which is what a breaker
     /// counts, and not of this tenant or this session.
     pub fn speaks_of_health(&self) -> bool {
+        if self.shortage.is_some() {
+            return false;
+        }
         let no_answer = match self.phase {
             Phase::SessionToken | Phase::WebsocketConnect | Phase::WebsocketHandshake => {
                 matches!(self.code, ErrorCode::ConnectionFailed | ErrorCode::ConnectionClosed)

@@ -167,6 +167,9 @@ impl SessionActor {
         match count {
             Count::Error(error) => {
                 metrics.error(tenant, error.code, error.phase);
+                if let Some(shortage) = error.shortage {
+                    metrics.shortage(shortage);
+                }
                 self.log_error(error);
             }
             Count::Restart(code) => metrics.restart(*code),

@@ -236,6 +236,9 @@ impl Connection {
             self.note(Happening::Dropped { reset: false });
             return Flow::Break(());
         }
+        if self.has_left_unheard() {
+            return self.left();
+        }
         self.enforce_limits().await?;
         self.trickle_out()?;
         self.strike().await?;

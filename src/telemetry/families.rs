@@ -49,6 +49,8 @@ families! {
     CLIENTS = "clients", "Clients that sit in a session now.";
     BREAKER_STATE = "breaker_state", "State of the upstream's breaker: 0 closed, 1 half-open, 2 open.";
     GATE_WAITING = "gate_waiting", "Attempts that wait at the upstream's storm gate.";
+    HOST_SHORTAGES = "host_shortages_total",
+        "Attempts that failed for want of something on Greenroom's own machine: ports (local ports towards the service) or descriptors (open files).";
     STORE_COMMIT_SECONDS = "store_commit_seconds",
         "Seconds of commits of the store, from the begin of the transaction to the end of the sync; one commit may take many writes.";
     INVARIANT_BREACHES = "invariant_breaches_total",

@@ -16,13 +16,13 @@ use super::{
     BreakerLabel, Direction, Invariant,
     families::{
         BREAKER_STATE, BUILD_INFO, BYTES, CLIENTS, FIRST_FRAME_SECONDS, FRAMES, Family, GATE_WAITING,
-        HANDSHAKE_SECONDS, INVARIANT_BREACHES, OUTBOX_BYTES, RECOVERY_SECONDS, RESTARTS, Registry,
-        SESSION_ERRORS, STORE_COMMIT_SECONDS, TLS_EXPIRY, TLS_RELOADS, TOKEN_SECONDS,
+        HANDSHAKE_SECONDS, HOST_SHORTAGES, INVARIANT_BREACHES, OUTBOX_BYTES, RECOVERY_SECONDS, RESTARTS,
+        Registry, SESSION_ERRORS, STORE_COMMIT_SECONDS, TLS_EXPIRY, TLS_RELOADS, TOKEN_SECONDS,
     },
     tenant::TenantMetrics,
 };
 use crate::{
-    errors::{ErrorCode, Phase},
+    errors::{ErrorCode, Phase, Shortage},
     recovery::TenantId,
 };
 
@@ -42,6 +42,7 @@ pub struct Metrics {
     errors: [[Counter; Phase::ALL.len()]; ErrorCode::ALL.len()],
     restarts: [Counter; ErrorCode::ALL.len()],
     breaches: [Counter; Invariant::ALL.len()],
+    shortages: [Counter; Shortage::ALL.len()],
     /// Errors by code, for whoever wants the number and not the text.
     error_counts: [AtomicU64; ErrorCode::ALL.len()],
     traffic: [Traffic; Direction::ALL.len()],
@@ -77,6 +78,8 @@ impl Metrics {
             restarts: ErrorCode::ALL.map(|code| registry.counter(&RESTARTS, &[("code", code.as_str())])),
             breaches: Invariant::ALL
                 .map(|invariant| registry.counter(&INVARIANT_BREACHES, &[("invariant", invariant.as_str())])),
+            shortages: Shortage::ALL
+                .map(|what| registry.counter(&HOST_SHORTAGES, &[("resource", what.as_str())])),
             traffic: Direction::ALL.map(|direction| {
                 let labels = [("direction", direction.as_str())];
                 Traffic {
@@ -202,6 +205,11 @@ impl Metrics {
     /// An invariant was seen broken.
     pub fn breach(&self, invariant: Invariant) {
         self.breaches[invariant.index()].increment(1);
+    }
+
+    /// An attempt failed for want of something on this machine.
+    pub fn shortage(&self, what: Shortage) {
+        self.shortages[what as usize].increment(1);
     }
 
     /// The Prometheus text format, version 0.0.4.

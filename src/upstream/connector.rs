@@ -1,4 +1,4 @@
-//! The HTTP client beneath: TLS, TCP without Nagle's delay, and refused upgrades that keep their bodies.
+//! The HTTP client beneath: TLS, sockets from the configured sources, and refused upgrades that keep their bodies.
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ use actix_http::{
 };
 use actix_rt::net::TcpStream;
 use actix_service::Service;
-use actix_tls::connect::{ConnectError, ConnectInfo, Connection, ConnectorService};
+use actix_tls::connect::{ConnectError, ConnectInfo, Connection, Resolver, ResolverService};
 use awc::{BoxedSocket, ConnectRequest, ConnectResponse, error::SendRequestError, middleware::Transform};
 use bytes::{Bytes, BytesMut};
 use futures_util::{
@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use super::{
     UpstreamConfig,
     answer::{self, Body, REFUSAL_BODY_PATIENCE},
+    sources::{self, Sources},
 };
 
 /// The most that is read of the body of a refused upgrade: known bodies have less than 200 bytes.
@@ -63,7 +64,7 @@ pub(super) fn http_client(config: &UpstreamConfig) -> awc::Client {
     // The steps have deadlines of their own, around all that they do; these only must not be shorter.
     let longest = config.deadlines.token.max(config.deadlines.connect);
     let connector = awc::Connector::new()
-        .connector(NoDelay::default())
+        .connector(Dialer::new(Arc::clone(&config.sources)))
         .rustls_0_23(Arc::clone(&config.tls))
         // A permit is held for a socket's whole life; the storm gate bounds how many there are.
         .limit(0)
@@ -80,12 +81,20 @@ pub(super) fn http_client(config: &UpstreamConfig) -> awc::Client {
         .finish()
 }
 
-/// Connects without Nagle's delay, which would hold back each 20 ms chunk until the one before is
-/// acknowledged.
-#[derive(Clone, Default)]
-struct NoDelay(ConnectorService);
+/// Resolves and connects, from one of the sources.
+#[derive(Clone)]
+struct Dialer {
+    resolver: ResolverService,
+    sources: Arc<Sources>,
+}
 
-impl Service<ConnectInfo<Uri>> for NoDelay {
+impl Dialer {
+    fn new(sources: Arc<Sources>) -> Self {
+        Self { resolver: Resolver::default().service(), sources }
+    }
+}
+
+impl Service<ConnectInfo<Uri>> for Dialer {
     type Response = Connection<Uri, TcpStream>;
     type Error = ConnectError;
     type Future = LocalBoxFuture<'static, Result<Self::Response, Self::Error>>;
@@ -93,11 +102,18 @@ impl Service<ConnectInfo<Uri>> for NoDelay {
     actix_service::always_ready!();
 
     fn call(&self, request: ConnectInfo<Uri>) -> Self::Future {
-        let connecting = self.0.call(request);
+        let resolving = self.resolver.call(request);
+        let sources = Arc::clone(&self.sources);
         Box::pin(async move {
-            let connection = connecting.await?;
-            connection.io_ref().set_nodelay(true).map_err(ConnectError::Io)?;
-            Ok(connection)
+            let mut resolved = match resolving.await {
+                Ok(resolved) => resolved,
+                Err(error) => return Err(sources::unless_short(error)),
+            };
+            let targets: Vec<_> = resolved.take_addrs().collect();
+            let stream = sources.connect(&targets).await.map_err(ConnectError::Io)?;
+            // Nagle's delay would hold back each 20 ms chunk until the one before is acknowledged.
+            stream.set_nodelay(true).map_err(ConnectError::Io)?;
+            Ok(Connection::new(resolved.request().clone(), stream))
         })
     }
 }
@@ -241,7 +257,8 @@ mod tests {
     async fn a_connection_has_no_nagle_delay() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        let connection = NoDelay::default().call(ConnectInfo::new(uri)).await.unwrap();
+        let dialer = Dialer::new(Arc::default());
+        let connection = dialer.call(ConnectInfo::new(uri)).await.unwrap();
         assert!(connection.io_ref().nodelay().unwrap());
     }
 

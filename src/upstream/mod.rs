@@ -19,6 +19,7 @@ mod liveness;
 mod pace;
 mod report;
 mod socket;
+mod sources;
 mod token;
 mod transport;
 mod upgrade;
@@ -37,6 +38,7 @@ pub use handshake::Upgraded;
 pub use pace::Pace;
 pub(crate) use report::egress_of;
 pub use socket::{SendRefused, Socket, SocketEvent};
+pub use sources::Sources;
 
 /// How a connection authenticates at the ingress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +94,8 @@ pub struct UpstreamConfig {
     pub write_stall: Duration,
     /// How many upgrades may leave in a second, on all threads together.
     pub pace: Arc<Pace>,
+    /// The local addresses that connections leave from, shared by all clients of all threads.
+    pub sources: Arc<Sources>,
     /// TLS settings, shared by all clients of all threads.
     pub tls: Arc<rustls::ClientConfig>,
 }
@@ -110,6 +114,7 @@ impl UpstreamConfig {
             half_open_after: Duration::from_secs(45),
             write_stall: Duration::from_secs(15),
             pace: Arc::new(Pace::unbounded()),
+            sources: Arc::default(),
             tls: tls_config(),
         }
     }

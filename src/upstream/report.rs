@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Target, answer::Body, endpoint};
+use super::{Target, answer::Body, endpoint, sources::Lack};
 use crate::{
     errors::{
         Egress, Evidence, MAX_FIELD_BYTES, MAX_RAW_BODY_BYTES, Observed, Phase, SessionError, clip,
@@ -70,6 +70,13 @@ impl Reporter {
     /// No usable answer came before the session stood.
     pub(super) fn no_answer(&self, phase: Phase, message: impl Into<String>) -> SessionError {
         self.error(self.evidence(phase, Observed::NoAnswer), message)
+    }
+
+    /// Greenroom's own machine lacked what the attempt needs, and so nothing was asked of the service.
+    pub(super) fn short(&self, phase: Phase, lack: &Lack) -> SessionError {
+        let mut error = self.no_answer(phase, lack.to_string());
+        error.shortage = Some(lack.what());
+        error
     }
 
     /// The service broke the protocol.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use actix_http::header::{self, HeaderMap, HeaderValue};
+use awc::error::SendRequestError;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
@@ -15,6 +16,7 @@ use super::{
     answer::{self, Body, BodyEnd, REFUSAL_BODY_PATIENCE},
     endpoint,
     report::Reporter,
+    sources::Lack,
 };
 use crate::errors::{Phase, SessionError, parse_error_body};
 
@@ -45,6 +47,9 @@ pub(super) async fn fetch(
         .send_body(request_body(SystemTime::now(), config.token_ttl));
     let response = match timeout_at(deadline, sending).await {
         Err(_) => return Err(reporter.no_answer(PHASE, late())),
+        Ok(Err(SendRequestError::Connect(ref error))) if let Some(lack) = Lack::of(error) => {
+            return Err(reporter.short(PHASE, lack));
+        }
         Ok(Err(error)) => {
             return Err(reporter.no_answer(PHASE, format!("the token call failed: {error}")));
         }

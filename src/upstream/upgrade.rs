@@ -8,7 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::timeout;
 
 use super::{
-    Auth, Target, UpstreamConfig, connector::RefusedUpgrade, endpoint, report::Reporter, transport::Transport,
+    Auth, Target, UpstreamConfig, connector::RefusedUpgrade, endpoint, report::Reporter, sources::Lack,
+    transport::Transport,
 };
 use crate::errors::{Phase, SessionError};
 
@@ -50,6 +51,12 @@ pub(super) async fn connect(
 
 fn failed(error: WsClientError, reporter: &Reporter) -> SessionError {
     let cause = match error {
+        WsClientError::SendRequest(SendRequestError::Connect(error)) => {
+            if let Some(lack) = Lack::of(&error) {
+                return reporter.short(PHASE, lack);
+            }
+            error.to_string()
+        }
         WsClientError::SendRequest(SendRequestError::Custom(cause, what)) => {
             match cause.downcast::<RefusedUpgrade>() {
                 Ok(refusal) => return refused(&refusal, reporter),

@@ -94,8 +94,8 @@ pub(crate) struct Client {
     address: SocketAddr,
     key: Option<String>,
     idempotency_key: Option<String>,
-    /// Every answer that came to this caller or to one made from it.
-    heard: Arc<Mutex<String>>,
+    /// Every answer that came to this caller or to one made from it; `None` where there are too many to keep.
+    heard: Option<Arc<Mutex<String>>>,
 }
 
 impl Client {
@@ -105,7 +105,7 @@ impl Client {
             .proxy(None)
             .timeout_global(Some(DEADLINE))
             .build();
-        Self { agent: config.into(), address, key: None, idempotency_key: None, heard: Arc::default() }
+        Self { agent: config.into(), address, key: None, idempotency_key: None, heard: Some(Arc::default()) }
     }
 
     pub(crate) fn with_key(&self, key: &str) -> Self {
@@ -124,12 +124,17 @@ impl Client {
         Self { address, ..self.clone() }
     }
 
+    /// One that keeps no answers.
+    pub(crate) fn forgetful(&self) -> Self {
+        Self { heard: None, ..self.clone() }
+    }
+
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
     }
 
     pub(crate) fn heard(&self) -> String {
-        self.heard.lock().unwrap().clone()
+        self.heard.as_ref().map(|heard| heard.lock().unwrap().clone()).unwrap_or_default()
     }
 
     /// An answer, or why there is none.
@@ -165,7 +170,9 @@ impl Client {
             None => self.agent.run(request.body(())?),
         }?;
         let answer = Answer::of(response);
-        self.heard.lock().unwrap().push_str(&format!("{:?}\n{}\n", answer.headers, answer.body));
+        if let Some(heard) = &self.heard {
+            heard.lock().unwrap().push_str(&format!("{:?}\n{}\n", answer.headers, answer.body));
+        }
         Ok(answer)
     }
 

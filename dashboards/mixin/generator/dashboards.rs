@@ -461,6 +461,19 @@ fn own_machine() -> Dashboard {
                     )
                     .unit("ops"),
             ),
+            Panel(
+                panel(
+                    Lines,
+                    "Without ports or descriptors",
+                    "Attempts a second that failed for want of local ports or open files on Greenroom's machine.",
+                )
+                .query(
+                    "sum by (instance, resource) (rate(greenroom_host_shortages_total{@}[$__rate_interval]))",
+                    "{{instance}} {{resource}}",
+                )
+                .unit("ops")
+                .from(0.001, "red"),
+            ),
             Row("Store"),
             Panel(
                 panel(Lines, "Commit", "What is answered with 2xx waits for it.")

@@ -12,7 +12,14 @@ const OWN: &str = "greenroom-self";
 pub(crate) fn alerts(outbox_session_bytes: u64, job: &str) -> Vec<Alert> {
     let mut alerts = vec![breaker(), gate()];
     alerts.extend(slow_steps());
-    alerts.extend([target_missing(job), invariant(), outbox(outbox_session_bytes), store(), versions()]);
+    alerts.extend([
+        target_missing(job),
+        invariant(),
+        outbox(outbox_session_bytes),
+        store(),
+        shortage(),
+        versions(),
+    ]);
     alerts
 }
 
@@ -264,6 +271,43 @@ fn store() -> Alert {
             ),
             case("commits are quick", &commits("0+50x30", "0+50x30"), "15m", &[]),
             case("nothing is committed", &commits("0x30", "0x30"), "15m", &[]),
+        ],
+    }
+}
+
+fn shortage() -> Alert {
+    const PORTS: &str = "greenroom_host_shortages_total{resource=\"ports\"}";
+    const FILES: &str = "greenroom_host_shortages_total{resource=\"descriptors\"}";
+    Alert {
+        name: "GreenroomHostShortage".to_owned(),
+        group: OWN,
+        severity: Severity::Critical,
+        cause: Cause::Greenroom,
+        expr: format!(
+            "sum by (job, instance, resource) (\n  {}\n) > 0",
+            grown("greenroom_host_shortages_total", "10m")
+        ),
+        hold: "1m",
+        summary: "The machine of {{ $labels.instance }} has no {{ $labels.resource }} left.".to_owned(),
+        description: "Sessions cannot connect for want of local ports or file descriptors, and try again. The service is not \
+                      at fault, so its breaker stays closed; no restart budget is used."
+            .to_owned(),
+        link: Link::Own,
+        cases: vec![
+            case(
+                "the ports are used up",
+                &[(PORTS, "0x4 0+20x20"), (FILES, "0x30")],
+                "12m",
+                &[("GreenroomHostShortage", "instance=\"a\",resource=\"ports\"")],
+            ),
+            case(
+                "the descriptors are, before the first scrape",
+                &[(FILES, "_x4 3x20")],
+                "8m",
+                &[("GreenroomHostShortage", "instance=\"a\",resource=\"descriptors\"")],
+            ),
+            case("neither", &[(PORTS, "0x30"), (FILES, "0x30")], "20m", &[]),
+            case("20 minutes ago", &[(PORTS, "0x4 5x40")], "30m", &[]),
         ],
     }
 }

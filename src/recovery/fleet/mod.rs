@@ -159,7 +159,7 @@ pub enum AttemptOutcome {
         /// Whether the error speaks of the service's health: no answer, a 5xx, 4503.
         health: bool,
     },
-    /// It was given up by our side and says nothing.
+    /// It was given up by our side, or our machine lacked what it takes: it says nothing.
     Abandoned,
 }
 
@@ -213,11 +213,16 @@ impl ParkCause {
 impl AttemptOutcome {
     /// What the fleet makes of an attempt that was confirmed, or ended with `error`.
     pub fn of(error: Option<&SessionError>) -> Self {
-        error.map_or(Self::Confirmed, |error| Self::Refused {
-            code: error.code,
-            key_refused: error.is_api_key_refused(),
-            health: error.speaks_of_health(),
-        })
+        match error {
+            None => Self::Confirmed,
+            // The service was not asked: that is neither an answer nor the lack of one.
+            Some(error) if error.shortage.is_some() => Self::Abandoned,
+            Some(error) => Self::Refused {
+                code: error.code,
+                key_refused: error.is_api_key_refused(),
+                health: error.speaks_of_health(),
+            },
+        }
     }
 }
 
@@ -273,4 +278,22 @@ pub enum FleetEffect {
         /// The session.
         session: SessionId,
     },
+}
+
+#[cfg(test)]
+mod outcome_tests {
+    use super::*;
+    use crate::errors::{Egress, Evidence, Observed, Phase, Shortage};
+
+    #[test]
+    fn what_our_own_machine_lacks_says_nothing_of_the_service() {
+        let evidence = Evidence::new(Phase::WebsocketConnect, Observed::NoAnswer, Egress::None);
+        let mut error = SessionError::classified(evidence, "no port");
+        assert!(error.speaks_of_health());
+        for shortage in Shortage::ALL {
+            error.shortage = Some(shortage);
+            assert!(!error.speaks_of_health());
+            assert_eq!(AttemptOutcome::of(Some(&error)), AttemptOutcome::Abandoned);
+        }
+    }
 }

@@ -20,9 +20,6 @@ use crate::{
     },
 };
 
-/// How often a silent connection looks whether its client has left; it must not read to find out.
-const HANG_UP_CHECK: Duration = Duration::from_millis(20);
-
 impl Connection {
     /// Lets the faults strike that are due.
     pub(super) async fn strike(&mut self) -> Flow {
@@ -161,7 +158,7 @@ impl Connection {
                 return self.left();
             }
             // Unread bytes keep the socket readable: there is no event to wait for.
-            sleep(HANG_UP_CHECK).await;
+            sleep(super::network::HANG_UP_CHECK).await;
         }
     }
 

@@ -3,11 +3,17 @@
 use std::time::{Duration, Instant};
 
 use bytes::Buf as _;
+use futures_util::FutureExt as _;
+use tokio::io::Interest;
 
 use super::{Connection, Flow};
 
 /// How many portions a second's bytes are cut into: smooth, and not a wake-up a byte.
 const PORTIONS_PER_SECOND: u32 = 20;
+
+/// How often a connection that does not read looks whether its client has left: one that has counts no more, though
+/// nobody hears it say so.
+pub(super) const HANG_UP_CHECK: Duration = Duration::from_millis(20);
 
 /// A connection that writes only so fast.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +41,16 @@ impl Connection {
         self.deaf_until.is_some_and(|until| Instant::now() < until)
     }
 
+    /// Whether the client has left while nothing is read.
+    pub(super) fn has_left_unheard(&self) -> bool {
+        let ready = || self.reader.get_ref().ready(Interest::READABLE).now_or_never();
+        self.is_deaf() && ready().is_some_and(|ready| ready.map_or(true, |ready| ready.is_read_closed()))
+    }
+
     /// When the network has something to do.
     pub(super) fn network_due(&self) -> Option<Instant> {
-        let deaf = self.deaf_until.filter(|_| self.is_deaf());
+        let check = Instant::now() + HANG_UP_CHECK;
+        let deaf = self.deaf_until.filter(|_| self.is_deaf()).map(|until| until.min(check));
         let trickle = self.trickle.filter(|_| !self.out.is_empty()).map(|trickle| trickle.next_at);
         [deaf, trickle].into_iter().flatten().min()
     }

@@ -195,6 +195,8 @@ impl ErrorRecord {
             raw_body,
             retry_after,
             rule,
+            // Of the moment: what an error of before a restart lacked says nothing any more.
+            shortage: _,
         } = error.clone();
         Self {
             at,
@@ -249,6 +251,7 @@ impl ErrorRecord {
             raw_body,
             retry_after: retry_after_ms.map(Duration::from_millis),
             rule,
+            shortage: None,
         };
         (error, at)
     }

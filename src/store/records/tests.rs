@@ -41,6 +41,7 @@ fn error() -> SessionError {
         raw_body: Some("{}".to_owned()),
         retry_after: Some(Duration::from_millis(1500)),
         rule: 7,
+        shortage: None,
     }
 }
 
