@@ -8,6 +8,7 @@
 )]
 
 mod http;
+mod planted;
 mod process;
 mod world;
 
