@@ -238,7 +238,7 @@ struct Upload<'a> {
     finished: Option<oneshot::Receiver<Finished>>,
     watch: Option<Watch>,
     unfinished: Unfinished,
-    keyed: Option<Keyed>,
+    keyed: Option<Box<Keyed>>,
     promised: Promised,
 }
 
