@@ -13,6 +13,9 @@ use super::Problem;
 /// Bytes of a JSON body at most: a session's spec with all its labels and egress settings has a few thousand.
 const MAX_JSON: usize = 64 << 10;
 
+/// Bytes of a value that a message about it quotes at most: a mistyped word of the API is told by it, and keys are longer.
+const MAX_QUOTED: usize = 16;
+
 /// How long the next piece of a body may take: a client that stalls longer is gone, or holds on to memory.
 const PIECE_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -97,6 +100,51 @@ pub(super) fn query<T: DeserializeOwned>(request: &HttpRequest) -> Result<T, Pro
 /// The field and what is wrong with it. A field that is missing or unknown has no path, and is named by the
 /// error itself.
 fn named<E: std::error::Error>(error: &serde_path_to_error::Error<E>) -> String {
-    let path = error.path().to_string();
-    if path == "." { error.inner().to_string() } else { format!("{path}: {}", error.inner()) }
+    let (path, text) = (error.path().to_string(), error.inner().to_string());
+    let text = without_value(&text);
+    if path == "." { text } else { format!("{path}: {text}") }
+}
+
+/// A parser's message without the value that it quotes, where that is longer than a mistyped word: it may be a secret
+/// in the wrong place, and answers lie in clients' logs.
+fn without_value(text: &str) -> String {
+    let quoted = text.find(['`', '"']).and_then(|at| {
+        let quote = &text[at..=at];
+        let ends = [format!("{quote}, expected"), format!("{quote}, there are")];
+        let end = ends.iter().find_map(|end| text.rfind(end)).filter(|end| *end > at)?;
+        Some(at + 1..end)
+    });
+    match quoted {
+        Some(value) if value.len() > MAX_QUOTED => {
+            format!("{}({} bytes){}", &text[..value.start], value.len(), &text[value.end..])
+        }
+        Some(_) | None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_word_is_quoted_and_what_may_be_a_secret_is_not() {
+        for (given, told) in [
+            ("unknown variant `livkit`, expected `livekit` or `agora`", None),
+            ("missing field `avatar_id`", None),
+            (
+                "unknown variant `a-token-in-the-wrong-place`, expected `livekit` or `agora`",
+                Some("unknown variant `(26 bytes)`, expected `livekit` or `agora`"),
+            ),
+            (
+                "invalid type: string \"a-token`, expected \\\" of two kinds\", expected u32",
+                Some("invalid type: string \"(33 bytes)\", expected u32"),
+            ),
+            (
+                "unknown field `a-token`in-the-wrong-place`, there are no fields",
+                Some("unknown field `(26 bytes)`, there are no fields"),
+            ),
+        ] {
+            assert_eq!(without_value(given), told.unwrap_or(given));
+        }
+    }
 }

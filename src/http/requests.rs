@@ -287,7 +287,7 @@ struct Upload<'a> {
     finished: Option<oneshot::Receiver<Finished>>,
     watch: Option<Watch>,
     unfinished: Unfinished,
-    keyed: Option<Keyed>,
+    keyed: Option<Box<Keyed>>,
     promised: Promised,
 }
 

@@ -60,7 +60,7 @@ pub(super) fn accepted(req_id: &str, audio_bytes: u64) -> StoredAnswer {
 /// Whether audio is to be taken.
 pub(super) enum Turn {
     /// It is; with its key, where it has one.
-    Take(Option<Keyed>),
+    Take(Option<Box<Keyed>>),
     /// Audio with the same key was taken before.
     Before { req_id: String, body: Option<String>, answer: Option<StoredAnswer> },
 }
@@ -122,7 +122,7 @@ impl Keyed {
     }
 
     /// All of the body was taken: writes its answer.
-    pub(super) async fn answer(mut self) -> Result<(), StoreError> {
+    pub(super) async fn answer(mut self: Box<Self>) -> Result<(), StoreError> {
         let (Some(held), Some(digest)) = (&self.held, self.digest.take()) else { return Ok(()) };
         let answer = accepted(&held.target.req_id, held.taken.unwrap_or_default());
         held.app.records.answer_audio(&held.ticket, Some(told(digest)), &answer).await?;
@@ -131,7 +131,7 @@ impl Keyed {
     }
 
     /// The body was not taken, or not wholly.
-    pub(super) async fn give_up(mut self) {
+    pub(super) async fn give_up(mut self: Box<Self>) {
         if let Some(held) = self.held.take() {
             held.give_up().await;
         }
@@ -166,10 +166,8 @@ pub(super) async fn begin(
         BegunAudio::New(ticket) => {
             let (app, session, target) = (app.clone(), entry.id.clone(), target.clone());
             let digest = Some(target.digest());
-            Ok(Turn::Take(Some(Keyed {
-                held: Some(Held { app, ticket, session, target, taken: None }),
-                digest,
-            })))
+            let held = Some(Held { app, ticket, session, target, taken: None });
+            Ok(Turn::Take(Some(Box::new(Keyed { held, digest }))))
         }
         BegunAudio::InFlight => Err(idempotency::in_use()),
         BegunAudio::Before { req_id, body, answer } => Ok(Turn::Before { req_id, body, answer }),

@@ -34,7 +34,7 @@ fn keep(context: &SessionContext, session: &mut Session, record: &Record) {
         return;
     }
     if let Some(ended) = ended_request(record) {
-        context.journal.note_request(&context.entry.id, ended, session.outcomes % TRIM_EVERY == 0);
+        context.journal.note_request(&context.entry.id, ended, session.outcomes.is_multiple_of(TRIM_EVERY));
         session.outcomes += 1;
     }
 }

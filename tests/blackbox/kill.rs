@@ -22,7 +22,7 @@ use super::{
 /// Rounds where `GREENROOM_KILL_ROUNDS` does not say; 50 and more are for whoever changes how sessions are kept.
 const ROUNDS: usize = 10;
 /// Callers at the same time, each with sessions of its own.
-const CALLERS: usize = 8;
+const CALLERS: usize = 24;
 /// Sessions of a caller that are not stopped, at most.
 const LIVE: usize = 6;
 /// How long a round's load goes on at most.

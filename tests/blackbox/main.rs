@@ -9,6 +9,7 @@
 
 mod certificates;
 mod http;
+mod planted;
 mod process;
 mod reload;
 mod world;
