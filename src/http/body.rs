@@ -137,7 +137,7 @@ mod tests {
             ),
             (
                 "invalid type: string \"a-token`, expected \\\" of two kinds\", expected u32",
-                Some("invalid type: string \"(33 bytes)\", expected u32"),
+                Some("invalid type: string \"(34 bytes)\", expected u32"),
             ),
             (
                 "unknown field `a-token`in-the-wrong-place`, there are no fields",

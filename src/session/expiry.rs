@@ -49,7 +49,10 @@ fn expiry(token: &str) -> Option<Moment> {
         return None;
     }
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
-    let Claims { exp } = serde_json::from_slice(&claims).ok()?;
+    // Claims are an object; a struct would be read from a list too.
+    let Claims { exp } = Some(claims)
+        .filter(|claims| claims.trim_ascii_start().starts_with(b"{"))
+        .and_then(|claims| serde_json::from_slice(&claims).ok())?;
     // What is before 1970 or beyond all time is no time.
     Duration::try_from_secs_f64(exp).ok().map(Moment::at)
 }
