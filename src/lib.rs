@@ -8,6 +8,8 @@ pub mod recovery;
 // The shell.
 pub mod cli;
 pub mod config;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 pub mod http;
 pub mod manager;
 pub mod session;

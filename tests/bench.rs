@@ -32,6 +32,19 @@ fn a_stream_next_to_the_bare_client_loses_nothing_and_tells_a_ratio() {
 }
 
 #[test]
+fn clients_of_the_drop_in_ingress_lose_no_frame() {
+    let report = bench(&["relay", "-n", "4", "--seconds", "2"]);
+    assert_eq!(report["medians"]["greenroom"]["frames_sent_by_the_simulator"], 200.0, "{report}");
+    let run = &report["rounds"][0][0];
+    assert_eq!((run["frames_lost"].as_u64(), &run["trouble"]), (Some(0), &Value::Array(vec![])), "{run}");
+    assert_eq!(run["latencies_ms"]["frame"]["count"], 200, "{run}");
+    // The client and what it is relayed by are two processes, and both cost something.
+    for process in ["cpu_percent_of_a_core", "client_cpu_percent_of_a_core"] {
+        assert!(run["figures"][process].as_f64().unwrap() > 0.0, "{process}: {run}");
+    }
+}
+
+#[test]
 fn everything_that_was_dropped_comes_back_within_the_gates_rate() {
     let report = bench(&["drop", "-n", "20", "--gate", "10"]);
     let figures = &report["rounds"][0][0]["figures"];

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot run its subject has failed")]
 
+use std::sync::Arc;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{ErrorKind, Write},
@@ -16,7 +18,7 @@ use greenroom::{
 };
 
 /// The contract: every metric, its type and its labels.
-const FAMILIES: [(&str, &str, &[&str]); 24] = [
+const FAMILIES: [(&str, &str, &[&str]); 26] = [
     ("greenroom_session_errors_total", "counter", &["code", "phase"]),
     ("greenroom_tenant_errors_total", "counter", &["code", "tenant"]),
     ("greenroom_upstream_connections", "gauge", &["tenant"]),
@@ -39,6 +41,8 @@ const FAMILIES: [(&str, &str, &[&str]); 24] = [
     ("greenroom_breaker_state", "gauge", &["upstream"]),
     ("greenroom_gate_waiting", "gauge", &["upstream"]),
     ("greenroom_store_commit_seconds", "histogram", &[]),
+    ("greenroom_tls_certificate_expiry_seconds", "gauge", &["listener"]),
+    ("greenroom_tls_reloads_total", "counter", &["listener", "result"]),
     ("greenroom_invariant_breaches_total", "counter", &["invariant"]),
     ("greenroom_build_info", "gauge", &["commit", "version"]),
 ];
@@ -52,6 +56,7 @@ fn fresh() -> Metrics {
     let metrics = Metrics::new(10);
     let _acme = metrics.tenant(&tenant_id("acme"));
     let _upstream = metrics.upstream("main");
+    let _tls = metrics.tls("server");
     metrics
 }
 

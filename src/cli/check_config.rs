@@ -30,6 +30,9 @@ pub(super) fn run(args: Args) -> ExitCode {
             let count = config.tenants.len();
             let noun = if count == 1 { "tenant" } else { "tenants" };
             output::say(&format!("{file}: ok ({count} {noun})"));
+            for note in config.notes() {
+                output::say(&format!("{file}: note: {note}"));
+            }
             ExitCode::SUCCESS
         }
         Err(errors) => {

@@ -260,6 +260,20 @@ fn answer_lines(input: &mut impl BufRead, out: &mut impl Write) -> io::Result<Ex
     Ok(exit)
 }
 
+/// The lines of `greenroom classify` under the fuzzer: one answer for each line that is not blank, and each is JSON.
+#[cfg(feature = "fuzzing")]
+#[expect(clippy::expect_used, reason = "a panic is how a fuzzer is told")]
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let mut out = Vec::new();
+    let mut input = bytes;
+    answer_lines(&mut input, &mut out).expect("memory does not fail");
+    let asked = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).count();
+    let answers = out.split_inclusive(|byte| *byte == b'\n');
+    let answered =
+        answers.map(|line| serde_json::from_slice::<Value>(line).expect("an answer is JSON")).count();
+    assert_eq!(answered, asked);
+}
+
 /// The parser's message; its own "line 1" would contradict the number of the line in the input.
 fn without_line(error: &serde_json::Error) -> String {
     let message = error.to_string();

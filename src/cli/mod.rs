@@ -15,6 +15,9 @@ mod simulate;
 
 use std::process::ExitCode;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use classify::fuzz as fuzz_classify;
+
 use clap::{Parser, Subcommand};
 
 /// A supervised session manager for realtime avatar sessions.

@@ -5,13 +5,13 @@
 
 use std::{io, net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 
 use super::keeping;
 pub use super::keeping::StoreUnusable;
 use crate::{
-    config::{Config, ConfigFile, UpstreamAuth},
-    http::{self, Listeners, ProcessLifecycle},
+    config::{Config, ConfigFile, Tls, UpstreamAuth},
+    http::{self, ListenerTls, Listeners, ProcessLifecycle},
     manager::{self, Limits, ManagerHandle, Opened, Reloader, Roster, Running, TenantsUnusable, Undone},
     outbox::LedgerConfig,
     recovery::FleetConfig,
@@ -19,7 +19,7 @@ use crate::{
     store::Records,
     telemetry::Metrics,
     tenants::AdminKey,
-    upstream::{Auth, Deadlines, UpstreamConfig},
+    upstream::{Auth, Deadlines, Pace, UpstreamConfig},
 };
 
 /// What an attempt may hold its place at the gate beyond its deadlines, for its cleaning up.
@@ -40,6 +40,7 @@ pub struct Process {
     metrics: Arc<Metrics>,
     records: Records,
     upkeep: JoinHandle<()>,
+    reload: Arc<Notify>,
     shutdown: Duration,
 }
 
@@ -74,7 +75,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// An address cannot be bound, or the store cannot be used; the error says which.
+    /// An address cannot be bound, a certificate cannot be used, or the store cannot be used; the error says which.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
         Self::start_from(config, None).await
     }
@@ -90,6 +91,10 @@ impl Process {
         let metrics = Arc::new(Metrics::new(config.telemetry.max_tenant_labels as usize));
         let (records, pepper) = keeping::open(&config.store, &metrics).await?;
         raise_file_limit(config.sessions.max);
+        let data_tls = listener_tls("server", config.server.tls.as_ref(), &metrics)?;
+        let admin_tls = listener_tls("admin", config.admin.tls.as_ref(), &metrics)?;
+        let reload = Arc::new(Notify::new());
+        let certificates: Vec<_> = [&data_tls, &admin_tls].into_iter().flatten().cloned().collect();
         let opened = Opened::read(config, &records, pepper, &metrics).await?;
         let running = manager::start(manager_setup(config, opened.roster(), &metrics, &records))?;
         let tenants = opened.with(running.handle.clone());
@@ -114,13 +119,18 @@ impl Process {
                 records: records.clone(),
                 max_body_bytes: config.server.max_body_bytes,
                 ingress: config.ingress.clone(),
+                data_tls,
+                admin_tls,
             },
             data,
             admin,
         )?;
+        if !certificates.is_empty() {
+            actix_rt::spawn(http::watch_certificates(certificates, Arc::clone(&reload)));
+        }
         let upkeep = keeping::look_after(records.clone(), config.store.encryption_key_previous.is_some());
         let shutdown = config.server.shutdown;
-        Ok(Self { running, reloader, listeners, lifecycle, metrics, records, upkeep, shutdown })
+        Ok(Self { running, reloader, listeners, lifecycle, metrics, records, upkeep, reload, shutdown })
     }
 
     /// Where the data plane listens.
@@ -148,6 +158,11 @@ impl Process {
         &self.metrics
     }
 
+    /// Notified, it has the listeners' certificates looked at.
+    pub const fn reload(&self) -> &Arc<Notify> {
+        &self.reload
+    }
+
     /// Waits until the end is asked for, over HTTP or by whatever `signal` waits for.
     pub async fn until_end(&mut self, signal: impl Future<Output = ()>) -> End {
         tokio::select! {
@@ -171,6 +186,16 @@ impl Process {
         }
         in_time
     }
+}
+
+fn listener_tls(
+    section: &'static str,
+    files: Option<&Tls>,
+    metrics: &Metrics,
+) -> io::Result<Option<Arc<ListenerTls>>> {
+    files
+        .map(|files| ListenerTls::new(section, files.clone(), metrics.tls(section)).map(Arc::new))
+        .transpose()
 }
 
 /// A session has a socket, and the usual soft limit of 1024 files would look like an outage of the service.
@@ -232,6 +257,7 @@ fn upstream_config(config: &Config) -> UpstreamConfig {
         max_message_bytes: upstream.max_message_bytes,
         ping_every: upstream.ping,
         half_open_after: upstream.half_open,
+        pace: Arc::new(Pace::new(upstream.gate.per_second)),
         ..UpstreamConfig::new(upstream.console_url.clone(), upstream.ingress_url.clone())
     }
 }

@@ -1,6 +1,6 @@
 //! `greenroom serve`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use actix::System;
 
@@ -68,11 +68,15 @@ async fn serve(config: Config, file: ConfigFile) -> ExitCode {
             });
         }
     };
+    signals::reload_on_hangup(Arc::clone(process.reload()));
     reload::on_hangup(process.reloader().clone());
     tracing::info!(
         data = %process.data_address(), admin = %process.admin_address(), tenants = config.tenants.len(),
         "greenroom serves"
     );
+    for note in config.notes() {
+        tracing::warn!(note, "configuration");
+    }
     let end = process.until_end(told_to_end).await;
     tracing::info!("greenroom drains");
     let in_time = process.stop().await;

@@ -66,12 +66,15 @@ fn every_known_key_stands_in_the_shipped_file_and_each_setting_has_a_comment() {
     }
 }
 
-/// The path of each key that has a line in the file, and whether a comment stands above it.
+/// The path of each key that has a line in the file, and whether a comment stands above it. A section that has no
+/// default is there as a comment without a space (`#[server.tls]`), to be taken in by deleting the `#`.
 fn written_keys() -> BTreeMap<String, bool> {
     let mut section = String::new();
     let mut previous = "";
     let mut keys = BTreeMap::new();
     for line in FILE.lines() {
+        let written = line;
+        let line = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line);
         if let Some(header) = line.strip_prefix("[[") {
             section = format!("{}[0]", header.trim_end_matches(']'));
         } else if let Some(header) = line.strip_prefix('[') {
@@ -86,7 +89,7 @@ fn written_keys() -> BTreeMap<String, bool> {
         {
             keys.insert(format!("{section}.{key}"), previous.starts_with('#'));
         }
-        previous = line;
+        previous = written;
     }
     keys
 }

@@ -16,6 +16,7 @@ mod secrets;
 mod sections;
 mod store;
 mod tenants;
+mod tls;
 mod tree;
 mod types;
 
@@ -33,6 +34,7 @@ use std::{
 };
 
 pub use mistakes::{ConfigErrors, Mistake, Place};
+pub use tls::{LoadedTls, Tls, TlsFiles, TlsMistake};
 pub use types::{
     Admin, Config, Deadlines, Defaults, EncryptionKey, Ingress, LogFormat, Outbox, PartialFailure,
     PoolFormat, PoolSpec, Recovery, Server, Sessions, Store, StoreCommit, StorePlace, Telemetry, Tenant,

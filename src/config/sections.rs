@@ -10,6 +10,7 @@ use super::{
     reader::Section,
     store::read_store,
     tenants::{check_key, read_policy, read_tenants},
+    tls::read_tls,
 };
 use crate::{
     outbox::Continuity,
@@ -51,13 +52,18 @@ fn read_server(section: &Section<'_>) -> Server {
         listen: section.address("listen", default.listen),
         max_body_bytes: section.bytes("max_body_bytes", default.max_body_bytes, KIB..=1024 * MIB),
         shutdown: section.seconds("shutdown_s", default.shutdown, 0..=HOUR_S),
+        tls: section.section("tls", |section| read_tls(section, false)),
     }
 }
 
 fn read_admin(section: &Section<'_>, server: &Server) -> Admin {
     let default = Admin::default();
     let has_key = section.node("key").is_some();
-    let admin = Admin { listen: section.address("listen", default.listen), key: section.secret("key") };
+    let admin = Admin {
+        listen: section.address("listen", default.listen),
+        key: section.secret("key"),
+        tls: section.section("tls", |section| read_tls(section, true)),
+    };
     if let Some(Err(text)) = admin.key.as_ref().map(check_key) {
         section.mistake("key", text);
     }

@@ -7,13 +7,13 @@ use std::{
     ops::RangeInclusive,
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use secrecy::{SecretBox, SecretString};
 use url::Url;
 
-use super::Place;
+use super::{Place, Tls};
 use crate::{
     errors::{Action, ErrorCode},
     outbox::Continuity,
@@ -63,6 +63,8 @@ pub struct Server {
     pub max_body_bytes: usize,
     /// How long a graceful stop waits for sessions to end.
     pub shutdown: Duration,
+    /// Its TLS; without it the data plane speaks plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Server {
@@ -71,6 +73,7 @@ impl Default for Server {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             max_body_bytes: 64 * MIB,
             shutdown: Duration::from_secs(10),
+            tls: None,
         }
     }
 }
@@ -82,11 +85,13 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// The key of operators. Without one the admin API is read-only, and `listen` is a loopback address.
     pub key: Option<SecretString>,
+    /// Its TLS; without it the admin plane speaks plain HTTP.
+    pub tls: Option<Tls>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), key: None }
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8081)), key: None, tls: None }
     }
 }
 
@@ -212,6 +217,17 @@ pub struct StoreCommit {
 impl Default for StoreCommit {
     fn default() -> Self {
         Self { queue: 4096, group: 1024, deadline: Duration::from_secs(5) }
+    }
+}
+
+impl Config {
+    /// What is accepted but does less than it says, or not for long, each as one sentence.
+    pub fn notes(&self) -> Vec<String> {
+        let now = SystemTime::now();
+        [("server.tls", &self.server.tls), ("admin.tls", &self.admin.tls)]
+            .into_iter()
+            .filter_map(|(section, tls)| tls.as_ref()?.note(section, now))
+            .collect()
     }
 }
 

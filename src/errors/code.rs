@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Action;
 
 /// Who has to do something before sessions with this code can work again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Actor {
     /// Nobody: Greenroom recovers by itself.
@@ -42,6 +42,21 @@ struct Facts {
     must_act: Actor,
     action: Action,
 }
+
+// By hand: the derive does not see the names through the macro.
+impl utoipa::PartialSchema for ErrorCode {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .enum_values(Some(Self::ALL.map(Self::as_str)))
+            .description(Some(
+                "A stable error code; `GET /v1/codes` of the admin plane tells what each means.",
+            ))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for ErrorCode {}
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $name:literal, $actor:ident, $action:ident, $meaning:literal;)*) => {

@@ -10,7 +10,8 @@ use super::{ErrorCode, Evidence, Phase, classify};
 ///
 /// Texts come from the service and are bounded by whoever read them from the wire; secrets are removed
 /// before they get here (see [`redact`](super::redact())).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(description = "An error of a session: its stable code, and what was known about it.")]
 pub struct SessionError {
     /// The stable code.
     pub code: ErrorCode,
@@ -39,9 +40,11 @@ pub struct SessionError {
     pub raw_body: Option<String>,
     /// How long the service asked to wait (`Retry-After`).
     #[serde(skip)]
+    #[schema(ignore)]
     pub retry_after: Option<Duration>,
     /// The number of the classification rule that gave the code.
     #[serde(skip)]
+    #[schema(ignore)]
     pub rule: u8,
 }
 

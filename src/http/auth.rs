@@ -4,7 +4,7 @@ use std::{future::Ready, sync::Arc};
 
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::Method, http::StatusCode, http::header, web};
 
-use super::{App, Problem, Surface};
+use super::{App, Problem, Surface, cross_site};
 use crate::{manager::TenantRuntime, recovery::TenantId, session::SessionEntry};
 
 /// What a caller may see and change.
@@ -45,7 +45,8 @@ fn unauthorized(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
 }
 
-fn identify(request: &HttpRequest) -> Result<Scope, Problem> {
+/// Who presents which key; also asked around the handlers, for the audit log.
+pub(super) fn identify(request: &HttpRequest) -> Result<Scope, Problem> {
     let app = request.app_data::<web::Data<App>>().ok_or_else(|| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the listener has no state")
     })?;
@@ -58,22 +59,30 @@ fn identify(request: &HttpRequest) -> Result<Scope, Problem> {
             runtime.quotas.request().map_err(Problem::too_fast)?;
             Ok(Scope::Tenant(runtime))
         }
-        Surface::Admin => match &app.admin_key {
-            Some(admin_key) => match bearer(request) {
-                Some(key) if admin_key.matches(key) => Ok(Scope::Operator),
-                Some(_) => Err(unauthorized("this is not the admin key")),
-                None => Err(unauthorized("send the admin key as `Authorization: Bearer KEY`")),
-            },
-            None => without_key(request),
-        },
+        Surface::Admin => cross_site::check(request).and_then(|()| operator(app, request)),
     }
+}
+
+fn operator(app: &App, request: &HttpRequest) -> Result<Scope, Problem> {
+    match &app.admin_key {
+        Some(admin_key) => match bearer(request) {
+            Some(key) if admin_key.matches(key) => Ok(Scope::Operator),
+            Some(_) => Err(unauthorized("this is not the admin key")),
+            None => Err(unauthorized("send the admin key as `Authorization: Bearer KEY`")),
+        },
+        None => without_key(request),
+    }
+}
+
+/// Whether the caller is on this machine.
+pub(super) fn is_local(request: &HttpRequest) -> bool {
+    request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
 }
 
 /// Without an admin key the admin API only shows, and only to this machine.
 fn without_key(request: &HttpRequest) -> Result<Scope, Problem> {
-    let is_local = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
     let is_reading = request.method() == Method::GET || request.method() == Method::HEAD;
-    if is_local && is_reading {
+    if is_local(request) && is_reading {
         Ok(Scope::Operator)
     } else {
         Err(Problem::new(

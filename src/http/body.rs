@@ -53,11 +53,31 @@ pub(super) fn json_object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     }
     // Read as any value first: what is cut off is malformed, whatever it begins with.
     match serde_json::from_slice(body) {
-        Ok(Value::Object(object)) => Ok(object),
+        Ok(Value::Object(mut object)) => {
+            object.values_mut().for_each(make_whole);
+            Ok(object)
+        }
         Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
             Err(Problem::unprocessable("invalidBody", "the body must be a JSON object: {...}"))
         }
         Err(error) => Err(Problem::new(StatusCode::BAD_REQUEST, "malformedJson", error.to_string())),
+    }
+}
+
+/// Makes `16000.0` the whole number that it is: to JSON they are one, and some languages write all numbers so.
+fn make_whole(value: &mut Value) {
+    /// Up to here every whole number has a float of its own.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => {
+            let float = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0);
+            if let Some(float) = float.filter(|float| float.abs() < EXACT) {
+                *value = Value::from(float as i64);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(make_whole),
+        Value::Object(members) => members.values_mut().for_each(make_whole),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
 }
 

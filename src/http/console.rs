@@ -14,7 +14,9 @@ use actix_web::{
     web,
 };
 use rand::Rng as _;
+use serde::Deserialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::{App, body, problem::Problem};
 use crate::tenants::{Tenant, tokens::NotIssued};
@@ -77,7 +79,29 @@ pub(super) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
+/// What a token is asked for with. It is read leniently: SDKs send more.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(example = json!({"expireAt": 1_767_326_645}))]
+#[expect(dead_code, reason = "it is the document's: the body's other fields are the SDKs' own")]
+pub(super) struct TokenWanted {
+    /// When the token ends, in Unix seconds: in the future, 24 hours ahead at most.
+    expire_at: f64,
+}
+
 /// `POST /v1/auth/session-token` and its older paths.
+#[utoipa::path(
+    post, path = "/v1/auth/session-token", operation_id = "createSessionToken", tag = "drop-in",
+    summary = "A session token for an SDK",
+    description = "In the service's form, also on the paths that older SDKs call.",
+    security(("apiKey" = [])),
+    request_body = TokenWanted,
+    responses(
+        (status = 200, description = "The token, under both names that SDKs read.", body = Object,
+         example = json!({"session_token": "AAAA", "sessionToken": "AAAA"})),
+    ),
+    extensions(("x-service-errors" = json!([400, 401, 429, 503])))
+)]
 pub(super) async fn create(app: web::Data<App>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     match issue(&app, &request, payload).await {
         // Both names: the SDKs' generations read one each.

@@ -11,7 +11,7 @@ use crate::{
 /// The header by which a client names its request.
 const HEADER: &str = "Idempotency-Key";
 /// Set on an answer that was given before.
-const REPLAYED: &str = "Idempotent-Replayed";
+pub(super) const REPLAYED: &str = "Idempotent-Replayed";
 /// Characters of a key at most: a UUID has 36, and nobody needs a text.
 const MAX_KEY: usize = 255;
 
@@ -49,16 +49,26 @@ pub(super) async fn begin(
     match app.records.begin(asked).await? {
         Begun::New(ticket) => Ok(Turn::CarryOut(Some(ticket))),
         Begun::Answered(answer) => Ok(Turn::Answer(response(&answer, true))),
-        Begun::InFlight => Err(Problem::new(
-            StatusCode::CONFLICT,
-            "idempotencyKeyInUse",
-            "a request with this Idempotency-Key is being carried out; ask again in a moment",
-        )),
-        Begun::OtherBody => Err(Problem::unprocessable(
-            "idempotencyKeyReused",
-            "this Idempotency-Key was used for a request with another body; use a new key for a new request",
-        )),
+        Begun::InFlight => Err(in_use()),
+        Begun::OtherBody => Err(reused()),
     }
+}
+
+/// The first request with the key is not answered yet.
+pub(super) fn in_use() -> Problem {
+    Problem::new(
+        StatusCode::CONFLICT,
+        "idempotencyKeyInUse",
+        "a request with this Idempotency-Key is being carried out; ask again in a moment",
+    )
+}
+
+/// The key is that of another request.
+pub(super) fn reused() -> Problem {
+    Problem::unprocessable(
+        "idempotencyKeyReused",
+        "this Idempotency-Key was used for a request with another body; use a new key for a new request",
+    )
 }
 
 /// Gives a request up that made nothing, so that the same can be sent again.

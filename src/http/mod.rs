@@ -5,16 +5,24 @@
 
 mod admin;
 mod audio;
+mod audit;
 mod auth;
 mod body;
 mod console;
+mod cross_site;
 mod idempotency;
 mod ingress;
+mod openapi;
+mod page;
+mod patching;
 mod playing;
 mod problem;
+mod request_id;
 mod requests;
+mod sending;
 mod sessions;
 mod tenants;
+mod tls;
 
 use std::{
     any::Any,
@@ -37,14 +45,21 @@ use actix_web::{
         Method, StatusCode,
         header::{self, HeaderValue},
     },
+    middleware::from_fn,
     web,
 };
+use audit::AuditLog;
 use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Notify};
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use audio::fuzz::{ogg as fuzz_ogg, wav as fuzz_wav};
 use ingress::Ingress;
+#[cfg(feature = "fuzzing")]
+pub(crate) use ingress::fuzz::ingress_messages as fuzz_ingress_messages;
 pub use ingress::rendering;
 pub use problem::Problem;
+pub use tls::{ListenerTls, watch as watch_certificates};
 
 use crate::{
     config,
@@ -63,6 +78,9 @@ const ADMIN_WORKERS: usize = 1;
 /// What a client that takes nothing may have beyond `ingress.slow_client_ms` before its connection is cut: the
 /// ingress tells a client first.
 const UNTAKEN_MARGIN: Duration = Duration::from_secs(5);
+
+/// Seconds that requests under way may take when a listener ends: sessions are gone by then.
+const SHUTDOWN_S: u64 = 2;
 
 /// Which listener a request came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +129,7 @@ pub(crate) struct App {
     pub(crate) process: Arc<str>,
     pub(crate) max_body_bytes: usize,
     pub(crate) ingress: Arc<Ingress>,
+    pub(crate) audit: Arc<AuditLog>,
 }
 
 /// What the listeners are made from.
@@ -133,6 +152,19 @@ pub struct Setup {
     pub max_body_bytes: usize,
     /// The drop-in console and ingress.
     pub ingress: config::Ingress,
+    /// The TLS of the data plane, if it has it.
+    pub data_tls: Option<Arc<ListenerTls>>,
+    /// The TLS of the admin plane, if it has it.
+    pub admin_tls: Option<Arc<ListenerTls>>,
+}
+
+/// One listener, before it serves.
+struct Socket {
+    listener: TcpListener,
+    workers: usize,
+    /// How long a client may take nothing of what waits for it.
+    untaken: Duration,
+    tls: Option<Arc<ListenerTls>>,
 }
 
 /// Both listeners, bound and serving.
@@ -184,15 +216,18 @@ pub fn serve(setup: Setup, data: TcpListener, admin_listener: TcpListener) -> io
         process: format!("{:032x}", rand::random::<u128>()).into(),
         max_body_bytes: setup.max_body_bytes,
         ingress: Arc::new(Ingress::new(setup.ingress)),
+        audit: Arc::default(),
     };
     // Frames go through the data plane's threads.
     let workers = available_parallelism().map_or(1, usize::from);
-    let data = server(app.clone(), data, workers, untaken, |routes| {
+    let data = Socket { listener: data, workers, untaken, tls: setup.data_tls };
+    let data = server(app.clone(), data, |routes| {
         routes.configure(session_paths).configure(ingress::paths);
     })?;
-    let admin = App { surface: Surface::Admin, ..app };
-    let admin = server(admin, admin_listener, ADMIN_WORKERS, untaken, |routes| {
-        routes.configure(session_paths).configure(admin_paths);
+    let app = App { surface: Surface::Admin, ..app };
+    let admin = Socket { listener: admin_listener, workers: ADMIN_WORKERS, untaken, tls: setup.admin_tls };
+    let admin = server(app, admin, |routes| {
+        routes.configure(session_paths).configure(admin_paths).configure(page::paths);
     })?;
     let handles = (data.handle(), admin.handle());
     actix_rt::spawn(data);
@@ -200,28 +235,29 @@ pub fn serve(setup: Setup, data: TcpListener, admin_listener: TcpListener) -> io
     Ok(Listeners { data: handles.0, admin: handles.1, data_address, admin_address })
 }
 
-fn server(
-    app: App,
-    listener: TcpListener,
-    workers: usize,
-    untaken: Duration,
-    paths: fn(&mut web::ServiceConfig),
-) -> io::Result<Server> {
-    let server = HttpServer::new(move || {
+fn server(app: App, socket: Socket, paths: fn(&mut web::ServiceConfig)) -> io::Result<Server> {
+    let make = move || {
         WebApp::new()
             .app_data(web::Data::new(app.clone()))
             .configure(paths)
             .default_service(web::to(path_not_found))
-    })
-    .workers(workers)
-    // Frames are small and must not wait for one another.
-    .tcp_nodelay(true)
-    .on_connect(move |socket, _| bound_untaken(socket, untaken))
-    .client_request_timeout(HEAD_DEADLINE)
-    // Signals are the command line's: it drains first.
-    .disable_signals()
-    .shutdown_timeout(2)
-    .listen(listener)?;
+            .wrap(from_fn(audit::layer))
+            .wrap(from_fn(request_id::layer))
+    };
+    let Socket { listener, workers, untaken, tls } = socket;
+    if let Some(tls) = tls {
+        return tls::server(tls, listener, workers, untaken, make);
+    }
+    let server = HttpServer::new(make)
+        .workers(workers)
+        // Frames are small and must not wait for one another.
+        .tcp_nodelay(true)
+        .on_connect(move |socket, _| bound_untaken(socket, untaken))
+        .client_request_timeout(HEAD_DEADLINE)
+        // Signals are the command line's: it drains first.
+        .disable_signals()
+        .shutdown_timeout(SHUTDOWN_S)
+        .listen(listener)?;
     Ok(server.run())
 }
 
@@ -238,6 +274,17 @@ fn bound_untaken(socket: &dyn Any, bound: Duration) {
     let _ = (socket, bound);
 }
 
+#[cfg(test)]
+thread_local! {
+    /// Methods and paths of the routes that this thread has made, for the test that finds each in the document.
+    static NOTED: std::cell::RefCell<Vec<(String, String)>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+#[cfg(test)]
+fn routes_noted() -> Vec<(String, String)> {
+    NOTED.with_borrow(Clone::clone)
+}
+
 /// A path with a handler for each of its methods; the others are told which these are.
 fn resource<const N: usize>(path: &str, methods: [(Method, Route); N]) -> Resource {
     let mut allowed = Vec::new();
@@ -252,6 +299,10 @@ fn resource<const N: usize>(path: &str, methods: [(Method, Route); N]) -> Resour
         }
         resource = resource.route(route.guard(accepted));
     }
+    #[cfg(test)]
+    NOTED.with_borrow_mut(|noted| {
+        noted.extend(allowed.iter().map(|method| (method.clone(), path.to_owned())))
+    });
     let allowed = allowed.join(", ");
     resource.default_service(web::to(move || std::future::ready(method_not_allowed(&allowed))))
 }
@@ -298,13 +349,20 @@ fn session_paths(routes: &mut web::ServiceConfig) {
         ))
         .service(resource(
             "/v1/sessions/{id}",
-            [(Method::GET, web::to(sessions::get)), (Method::DELETE, web::to(sessions::delete))],
+            [
+                (Method::GET, web::to(sessions::get)),
+                (Method::PATCH, web::to(patching::patch)),
+                (Method::DELETE, web::to(sessions::delete)),
+            ],
         ))
         .service(post("/v1/sessions/{id}/requests", requests::send))
         .service(get("/v1/sessions/{id}/requests/{req_id}", requests::get))
         .service(post("/v1/sessions/{id}/interrupt", playing::interrupt))
         .service(post("/v1/sessions/{id}/pause", playing::pause))
-        .service(post("/v1/sessions/{id}/resume", playing::resume));
+        .service(post("/v1/sessions/{id}/resume", playing::resume))
+        .service(get("/openapi.json", openapi::document))
+        .service(get("/docs", openapi::reference))
+        .service(get("/docs.css", openapi::style));
 }
 
 /// The paths that only the admin plane has.
@@ -341,5 +399,6 @@ fn admin_paths(routes: &mut web::ServiceConfig) {
         .service(get("/v1/upstreams", admin::upstreams))
         .service(post("/v1/upstreams/{name}/open", admin::open_upstream))
         .service(post("/v1/upstreams/{name}/close", admin::close_upstream))
-        .service(post("/v1/drain", admin::drain));
+        .service(post("/v1/drain", admin::drain))
+        .service(get("/v1/audit", audit::list));
 }

@@ -4,12 +4,14 @@ use std::{fmt, time::Duration};
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode, http::header};
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::request_id::RequestId;
 use crate::{
     errors::ErrorCode,
     manager::{CreateRefused, Undone, Unreachable},
     outbox::{Outcome, Refusal},
-    session::AudioRefused,
+    session::{AudioRefused, SessionView},
     store::StoreError,
     tenants::TooFast,
 };
@@ -18,16 +20,23 @@ use crate::{
 const REQUEST_ENDED: &str = "requestEnded";
 
 /// Seconds after which a client may try again, where the trouble is this process's and passes soon.
-const RETRY_AFTER_S: u32 = 1;
+pub(super) const RETRY_AFTER_S: u32 = 1;
+/// Seconds after which a client may try again, where it needs the end of some other session.
+const RETRY_QUOTA_AFTER_S: u32 = 10;
 
 /// An answer that says what was wrong, where, and what to do.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Problem {
+    /// Where to read about it, or `about:blank`.
     #[serde(rename = "type")]
     kind: String,
+    /// The status in words.
     title: &'static str,
+    /// The status of the answer.
     status: u16,
+    /// What was wrong, where, and what to do.
     detail: String,
+    /// What it is, for programs: stable.
     code: String,
     /// The state of the session that refuses, where one does.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,12 +44,26 @@ pub struct Problem {
     /// Everything that is wrong with the body, where more than one thing can be.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
+    /// What is there, where it is not what was expected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current: Option<Box<SessionView>>,
+    /// The id of the request, as in `X-Request-Id` and in the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
 
+/// The code of a problem, kept with its answer for the audit log.
+pub(super) struct Code(pub(super) String);
+
+/// The statuses that say "not now", to which belongs when.
+const fn is_not_now(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+}
+
 impl Problem {
-    /// A problem with a code of this API's own.
+    /// A problem with a code of this API's own. With 429 and 503 goes a `Retry-After`.
     pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank".to_owned(),
@@ -50,7 +73,9 @@ impl Problem {
             code: code.to_owned(),
             state: None,
             errors: Vec::new(),
-            retry_after_s: None,
+            current: None,
+            request_id: RequestId::current().map(|id| id.to_string()),
+            retry_after_s: is_not_now(status).then_some(RETRY_AFTER_S),
         }
     }
 
@@ -73,6 +98,12 @@ impl Problem {
 
     pub(super) fn with_errors(mut self, errors: Vec<String>) -> Self {
         self.errors = errors;
+        self
+    }
+
+    /// The same problem, with what is there.
+    pub(super) fn with_current(mut self, session: SessionView) -> Self {
+        self.current = Some(Box::new(session));
         self
     }
 
@@ -103,6 +134,12 @@ impl Problem {
     pub(super) fn about_request(mut self, req_id: &str) -> Self {
         self.detail = format!("{} (request {req_id}, whose outcome can be had by its id)", self.detail);
         self
+    }
+
+    /// What was taken of a request cannot be written, so that it is not promised and is given up.
+    pub(super) fn unkept(req_id: &str, error: StoreError) -> Self {
+        let detail = format!("request {req_id} could not be written and is interrupted: {error}");
+        Self { detail, ..error.into() }
     }
 
     fn with_retry_after(mut self, seconds: u32) -> Self {
@@ -140,13 +177,18 @@ impl ResponseError for Problem {
         if self.status == StatusCode::UNAUTHORIZED.as_u16() {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
+        if let Some(session) = &self.current {
+            response.insert_header((header::ETAG, session.revision().to_string()));
+        }
         if let Some(seconds) = self.retry_after_s {
             response.insert_header((header::RETRY_AFTER, seconds));
         }
-        match serde_json::to_vec(self) {
+        let mut answer = match serde_json::to_vec(self) {
             Ok(body) => response.body(body),
             Err(_) => response.finish(),
-        }
+        };
+        answer.extensions_mut().insert(Code(self.code.clone()));
+        answer
     }
 }
 
@@ -162,8 +204,7 @@ impl From<Unreachable> for Problem {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",
                 format!("{unreachable}; this process is overloaded, try again"),
-            )
-            .with_retry_after(RETRY_AFTER_S),
+            ),
         }
     }
 }
@@ -210,17 +251,16 @@ impl From<CreateRefused> for Problem {
             CreateRefused::UnknownTenant => Self::unprocessable("unknownTenant", detail),
             CreateRefused::TenantFull { .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "tenantQuotaReached", detail)
+                    .with_retry_after(RETRY_QUOTA_AFTER_S)
             }
             CreateRefused::TooManyStarts { retry_after, .. } => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "tenantStartsLimited", detail)
                     .with_retry_after(whole_seconds(retry_after))
             }
             CreateRefused::Full { .. } => Self::new(StatusCode::SERVICE_UNAVAILABLE, "processFull", detail)
-                .with_retry_after(RETRY_AFTER_S),
+                .with_retry_after(RETRY_QUOTA_AFTER_S),
             CreateRefused::Unkept(error) => error.into(),
-            CreateRefused::Draining => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail).with_retry_after(RETRY_AFTER_S)
-            }
+            CreateRefused::Draining => Self::new(StatusCode::SERVICE_UNAVAILABLE, "draining", detail),
         }
     }
 }
@@ -246,8 +286,7 @@ impl From<AudioRefused> for Problem {
             AudioRefused::UnknownRequest(_) => Self::new(StatusCode::NOT_FOUND, "notFound", detail),
             AudioRefused::Ledger(
                 Refusal::Full { .. } | Refusal::NoRoom { .. } | Refusal::TooManyPieces { .. },
-            ) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "outboxFull", detail)
-                .with_retry_after(RETRY_AFTER_S),
+            ) => Self::new(StatusCode::SERVICE_UNAVAILABLE, "outboxFull", detail),
             AudioRefused::Ledger(Refusal::TooManyOpen { .. }) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "tooManyOpenRequests", detail)
             }

@@ -1,24 +1,34 @@
 //! `/v1/sessions/{id}/requests`: audio in, outcomes out.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use actix_rt::task::JoinHandle;
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::{Bytes, BytesMut};
 use prost::encoding::encode_varint;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App, Problem,
     audio::{self, Intake},
     auth::Scope,
-    body,
+    body, idempotency,
+    sending::{self, Keyed, Target, Turn},
     sessions::find,
 };
 use crate::{
     outbox::{Outcome, Record, Refusal},
-    session::{Accepted, AskRequest, AudioRefused, Finished, Interrupt, SendAudio, SessionEntry, Watch},
+    session::{
+        Accepted, AskRequest, AudioRefused, Finished, Interrupt, SendAudio, SessionEntry, Watch, Which,
+    },
+    store::StoreError,
+    wire,
 };
 
 /// How long audio waits for room in a full outbox while the client's body is not read: longer, and clients'
@@ -26,6 +36,9 @@ use crate::{
 const ROOM_DEADLINE: Duration = Duration::from_secs(15);
 /// How often room is looked for meanwhile.
 const ROOM_PAUSE: Duration = Duration::from_millis(25);
+
+/// How often it is looked whether a request that was sent before has its outcome.
+const OUTCOME_PAUSE: Duration = Duration::from_millis(50);
 
 /// Bytes of audio in one message to the service: half the least `upstream.max_message_bytes`, and a second of
 /// speech at the usual rate.
@@ -35,18 +48,20 @@ const PIECE_BYTES: usize = 32 << 10;
 const PROTOBUF: &str = "application/x-protobuf";
 
 /// The query of `POST .../requests`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct SendQuery {
     /// Whether the body ends the request; a request that is left open is continued by its `req_id`.
     #[serde(default = "yes")]
     end: bool,
     /// The open request that the body continues.
+    #[param(format = "request-id")]
     req_id: Option<String>,
     /// Whether to answer when the request has its outcome.
     #[serde(default)]
     wait: bool,
-    /// Whether that answer has the frames.
+    /// Whether that answer has the frames; needs `wait=true`.
     #[serde(default)]
     frames: bool,
 }
@@ -56,6 +71,15 @@ const fn yes() -> bool {
 }
 
 impl SendQuery {
+    fn target(&self) -> Target {
+        let fresh = || wire::request_id(SystemTime::now(), rand::random());
+        Target {
+            req_id: self.req_id.clone().unwrap_or_else(fresh),
+            begins: self.req_id.is_none(),
+            ends: self.end,
+        }
+    }
+
     fn watch(&self) -> Result<Option<Watch>, Problem> {
         match (self.wait, self.frames) {
             (true, true) => Ok(Some(Watch::Frames)),
@@ -70,25 +94,38 @@ impl SendQuery {
 }
 
 /// A request in JSON.
-#[derive(Debug, Serialize)]
-struct RequestView {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Request, example = json!({
+    "req_id": "20260102030405_1k9ff0", "outcome": "completed", "code": null, "reason": null,
+    "audio_bytes": 64000, "audio_ms": 2000, "frame_count": 50, "breaks": 0, "first_frame_ms": 120, "total_ms": 2105
+}))]
+pub(super) struct RequestView {
+    /// Its id.
     req_id: String,
     /// `completed`, `interrupted` or `failed`; null while it is open.
     outcome: Option<&'static str>,
     /// The code of a failure.
     code: Option<&'static str>,
+    /// Why it failed, in words.
     reason: Option<String>,
+    /// Bytes of its audio that were accepted.
     audio_bytes: u64,
     /// The length of the audio, where the format tells.
     audio_ms: Option<u64>,
+    /// Frames that came.
     frame_count: u64,
     /// Connections that ended while it was answered on them.
     breaks: u32,
+    /// From its first accepted audio until its first frame.
     first_frame_ms: Option<u64>,
+    /// From its first accepted audio until its outcome.
     total_ms: Option<u64>,
+    /// Its frames in base64, where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     frames: Option<Vec<String>>,
+    /// Frames beyond what is kept for an answer.
     #[serde(skip_serializing_if = "is_zero")]
+    #[schema(required = false)]
     frames_left_out: u64,
 }
 
@@ -126,6 +163,24 @@ impl RequestView {
 
 /// `POST /v1/sessions/{id}/requests`: the body is audio in the session's format (for PCM, a WAV file
 /// too), and is passed on as it comes.
+#[utoipa::path(
+    post, path = "/v1/sessions/{id}/requests", operation_id = "sendAudio", tag = "requests", summary = "Send audio",
+    description = "The body is passed on as it comes: samples in the session's format, a WAV file of such samples, or \
+                   for `ogg_opus` one Ogg Opus stream.",
+    params(SendQuery),
+    request_body(content = String, content_type = "application/octet-stream", description = "Audio."),
+    responses(
+        (status = 202, description = "The audio is accepted.", body = Sent,
+         example = json!({"req_id": "20260102030405_1k9ff0", "audio_bytes": 64000})),
+        (status = 200, description = "With `wait=true`: the request's outcome, with `frames=true` its frames too.",
+         content((RequestView = "application/json"), (String = "application/x-protobuf"))),
+    ),
+    extensions(("x-problem-codes" = json!([
+        "notFound", "invalidQuery", "brokenBody", "bodyTimeout", "bodyTooLarge", "emptyAudio", "oddAudio",
+        "wrongAudioFormat", "badWav", "badOggOpus", "sessionParked", "sessionFailed", "sessionStopped", "errorCode",
+        "requestEnded", "notWatched", "tooManyOpenRequests", "outboxFull", "tenantMinutesUsed", "unavailable"
+    ])), ("x-stored" = json!(true)), ("x-idempotent" = json!(true)))
+)]
 pub(super) async fn send(
     app: web::Data<App>,
     scope: Scope,
@@ -139,45 +194,73 @@ pub(super) async fn send(
     let length = content_length(&request);
     check_length(length, app.max_body_bytes)?;
 
+    let target = query.target();
+    let key = idempotency::key(&request)?;
+    let keyed = match sending::begin(&app, &entry, &target, key.as_deref()).await? {
+        Turn::Take(keyed) => keyed,
+        Turn::Before { req_id, body, answer } => {
+            sending::is_the_same(&app, &target, payload, body.as_deref()).await?;
+            let record = outcome_before(&app, &entry, &req_id, query.wait).await?;
+            return Ok(match record {
+                Some(record) if query.wait => replayed(&entry, &record),
+                record => sending::again(&req_id, answer, record.as_ref()),
+            });
+        }
+    };
     let mut upload = Upload {
         app: &app,
         entry: &entry,
-        req_id: query.req_id.clone(),
+        unfinished: Unfinished {
+            entry: Arc::clone(&entry),
+            req_id: target.begins.then(|| target.req_id.clone()),
+        },
+        is_new: target.begins,
+        req_id: target.req_id.clone(),
         sent: 0,
         finished: None,
         watch,
-        unfinished: Unfinished { entry: Arc::clone(&entry), req_id: None },
+        keyed,
+        // What is answered with its outcome is written with that.
+        promised: if target.begins && !query.wait && key.is_none() { Promised::Wanted } else { Promised::No },
     };
     let passed_on = upload.pass_on(payload, length, query.end).await;
-    let Upload { req_id, finished, sent, mut unfinished, .. } = upload;
-    match (passed_on, finished, &req_id) {
-        (Ok(()), finished, _) => {
-            unfinished.req_id = None;
-            answer(&entry, &query, req_id, sent, finished, &request).await
-        }
-        // Whoever waits for the outcome gets it, also when it came before the end of the body.
-        (Err(problem), Some(finished), Some(_)) if query.wait && problem.is_request_ended() => {
-            answer_when_finished(&entry, finished, &request).await
-        }
-        (Err(problem), _, Some(req_id)) if sent > 0 => Err(problem.about_request(req_id)),
-        (Err(problem), _, _) => Err(problem),
-    }
+    upload.answer(passed_on, &query, &request).await
 }
 
-async fn answer(
+/// What became of a request that was sent before; with `wait`, when it has its outcome.
+async fn outcome_before(
+    app: &App,
     entry: &SessionEntry,
-    query: &SendQuery,
-    req_id: Option<String>,
-    sent: usize,
-    finished: Option<oneshot::Receiver<Finished>>,
-    request: &HttpRequest,
-) -> Result<HttpResponse, Problem> {
-    let req_id = req_id.ok_or_else(|| Problem::unprocessable("emptyAudio", "the body holds no audio"))?;
-    match finished {
-        Some(finished) if query.wait => answer_when_finished(entry, finished, request).await,
-        Some(_) | None => {
-            Ok(HttpResponse::Accepted().json(serde_json::json!({"req_id": req_id, "audio_bytes": sent})))
-        }
+    req_id: &str,
+    wait: bool,
+) -> Result<Option<Record>, Problem> {
+    // The ledger gives every request its outcome by a deadline, so this loop has the same.
+    while wait
+        && let Ok(Some(record)) = app.manager.ask(entry, || AskRequest(req_id.to_owned())).await
+        && record.outcome.is_none()
+    {
+        tokio::time::sleep(OUTCOME_PAUSE).await;
+    }
+    sending::account(app, entry, req_id).await
+}
+
+/// The outcome of a request that was sent before. Its frames went to whoever waited for them then.
+fn replayed(entry: &SessionEntry, record: &Record) -> HttpResponse {
+    HttpResponse::Ok().insert_header((idempotency::REPLAYED, "true")).json(RequestView::of(entry, record))
+}
+
+/// Audio that was accepted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Sent {
+    /// The request that it belongs to.
+    req_id: String,
+    /// Bytes of audio in this body.
+    audio_bytes: u64,
+}
+
+impl Sent {
+    pub(super) fn new(req_id: &str, audio_bytes: u64) -> Self {
+        Self { req_id: req_id.to_owned(), audio_bytes }
     }
 }
 
@@ -195,13 +278,27 @@ fn check_length(length: Option<usize>, bound: usize) -> Result<(), Problem> {
 
 /// A body on its way to a session.
 struct Upload<'a> {
-    app: &'a App,
+    app: &'a web::Data<App>,
     entry: &'a SessionEntry,
-    req_id: Option<String>,
+    req_id: String,
+    /// Whether the next piece is the request's first.
+    is_new: bool,
     sent: usize,
     finished: Option<oneshot::Receiver<Finished>>,
     watch: Option<Watch>,
     unfinished: Unfinished,
+    keyed: Option<Keyed>,
+    promised: Promised,
+}
+
+/// Whether it is written that the request was accepted.
+enum Promised {
+    /// Something else says so, or nothing is promised.
+    No,
+    /// With the first piece that is accepted.
+    Wanted,
+    /// It is being written.
+    Written(JoinHandle<Result<(), StoreError>>),
 }
 
 /// A request that is interrupted where its upload ends early: by a mistake in the body, or because the client is
@@ -230,13 +327,16 @@ impl Upload<'_> {
         length: Option<usize>,
         end: bool,
     ) -> Result<(), Problem> {
-        let continues = self.req_id.is_some();
+        let continues = !self.is_new;
         let mut intake = Intake::new(&self.entry.spec.load(), continues, length);
         let mut received = 0_usize;
         while let Some(piece) = body::next_piece(&mut payload).await? {
             received += piece.len();
             if received > self.app.max_body_bytes {
                 return Err(Problem::too_large(self.app.max_body_bytes));
+            }
+            if let Some(keyed) = &mut self.keyed {
+                keyed.digest(&piece);
             }
             let mut audio = intake.feed(piece)?;
             let is_last = Some(received) == length;
@@ -271,13 +371,22 @@ impl Upload<'_> {
         loop {
             // The outcome can only be watched from the first piece on, or early frames would be missed.
             let watch = if self.sent == 0 { self.watch } else { None };
-            let message = || SendAudio { req_id: self.req_id.clone(), audio: audio.clone(), end, watch };
+            let which = if self.is_new { Which::New } else { Which::Open };
+            // It may be taken though its answer is not waited for.
+            self.note_taken(Some(self.sent));
+            let message =
+                || SendAudio { request: which(self.req_id.clone()), audio: audio.clone(), end, watch };
             match self.app.manager.ask(self.entry, message).await? {
                 Ok(Accepted { req_id, finished }) => {
-                    self.unfinished.req_id = Some(req_id.clone());
-                    self.req_id = Some(req_id);
+                    if matches!(self.promised, Promised::Wanted) {
+                        let written = sending::note_accepted(self.app, self.entry, &req_id);
+                        self.promised = Promised::Written(written);
+                    }
+                    self.is_new = false;
+                    self.unfinished.req_id = Some(req_id);
                     self.finished = finished.or_else(|| self.finished.take());
                     self.sent += bytes;
+                    self.note_taken(Some(self.sent));
                     return Ok(());
                 }
                 Err(AudioRefused::Ledger(
@@ -285,9 +394,75 @@ impl Upload<'_> {
                 )) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(ROOM_PAUSE).await;
                 }
-                Err(refused) => return Err(refused.into()),
+                Err(refused) => {
+                    self.note_taken(Some(self.sent).filter(|sent| *sent > 0));
+                    return Err(refused.into());
+                }
             }
         }
+    }
+
+    fn note_taken(&mut self, bytes: Option<usize>) {
+        if let Some(keyed) = &mut self.keyed {
+            keyed.note_taken(bytes);
+        }
+    }
+
+    async fn answer(
+        mut self,
+        passed_on: Result<(), Problem>,
+        query: &SendQuery,
+        request: &HttpRequest,
+    ) -> Result<HttpResponse, Problem> {
+        let passed_on = match passed_on {
+            Ok(()) => self.keep().await.map_err(|error| Problem::unkept(&self.req_id, error)),
+            Err(problem) => {
+                if let Some(keyed) = self.keyed.take() {
+                    keyed.give_up().await;
+                }
+                Err(problem)
+            }
+        };
+        match (passed_on, self.finished.take()) {
+            (Ok(()), finished) => {
+                self.unfinished.req_id = None;
+                match finished {
+                    Some(finished) if query.wait => self.answer_when_finished(finished, request).await,
+                    Some(_) | None => {
+                        let answer = sending::accepted(&self.req_id, self.sent as u64);
+                        Ok(idempotency::response(&answer, false))
+                    }
+                }
+            }
+            // Whoever waits for the outcome gets it, also when it came before the end of the body.
+            (Err(problem), Some(finished)) if query.wait && problem.is_request_ended() => {
+                self.answer_when_finished(finished, request).await
+            }
+            (Err(problem), _) if self.sent > 0 => Err(problem.about_request(&self.req_id)),
+            (Err(problem), _) => Err(problem),
+        }
+    }
+
+    /// Returns when it is written that the audio was taken.
+    async fn keep(&mut self) -> Result<(), StoreError> {
+        if let Promised::Written(written) = std::mem::replace(&mut self.promised, Promised::No) {
+            // It is aborted by the end of the process only.
+            written.await.unwrap_or(Err(StoreError::Closed))?;
+        }
+        match self.keyed.take() {
+            Some(keyed) => keyed.answer().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn answer_when_finished(
+        &self,
+        finished: oneshot::Receiver<Finished>,
+        request: &HttpRequest,
+    ) -> Result<HttpResponse, Problem> {
+        let answer = answer_when_finished(self.entry, finished, request).await?;
+        self.app.manager.journal().settled_request(&self.entry.id, &self.req_id).await?;
+        Ok(answer)
     }
 }
 
@@ -340,6 +515,12 @@ fn delimited(finished: &Finished) -> HttpResponse {
 }
 
 /// `GET /v1/sessions/{id}/requests/{req_id}`.
+#[utoipa::path(
+    get, path = "/v1/sessions/{id}/requests/{req_id}", operation_id = "getRequest", tag = "requests",
+    summary = "A request's outcome",
+    responses((status = 200, description = "The request.", body = RequestView)),
+    extensions(("x-problem-codes" = json!(["notFound", "sessionStopped", "unavailable"])))
+)]
 pub(super) async fn get(
     app: web::Data<App>,
     scope: Scope,
@@ -347,7 +528,7 @@ pub(super) async fn get(
 ) -> Result<HttpResponse, Problem> {
     let (id, req_id) = path.into_inner();
     let entry = find(&app, &scope, &id)?;
-    let record = app.manager.ask(&entry, || AskRequest(req_id.clone())).await?;
+    let record = sending::account(&app, &entry, &req_id).await?;
     let record = record.ok_or_else(|| Problem::not_found("request"))?;
     Ok(HttpResponse::Ok().json(RequestView::of(&entry, &record)))
 }

@@ -57,13 +57,15 @@ pub(super) struct Create {
     pub(super) tenant: TenantId,
     pub(super) spec: SessionSpec,
     pub(super) promise: Option<Promise>,
+    /// Of the request that asks for it, so that what is logged here is found by the request's id.
+    pub(super) asked_in: tracing::Span,
 }
 
 impl Handler<Create> for Manager {
     type Result = ResponseActFuture<Self, Result<Answered, CreateRefused>>;
 
     fn handle(&mut self, create: Create, _ctx: &mut Self::Context) -> Self::Result {
-        let Create { tenant, spec, promise } = create;
+        let Create { tenant, spec, promise, asked_in } = create;
         let runtime = match self.admit(&tenant).and_then(within_rate) {
             Ok(runtime) => runtime,
             Err(refused) => return Box::pin(std::future::ready(Err(refused)).into_actor(self)),
@@ -90,7 +92,7 @@ impl Handler<Create> for Manager {
                 Err(CreateRefused::UnknownTenant)
             }
             Ok(_) => {
-                manager.begin(&runtime, &entry, ctx);
+                asked_in.in_scope(|| manager.begin(&runtime, &entry, ctx));
                 Ok(Answered { entry, answer })
             }
             Err(error) => {

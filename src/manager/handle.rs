@@ -8,6 +8,7 @@ use std::{
 use actix::{Addr, Handler, MailboxError, Message, dev::ToEnvelope};
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
+use serde_json::{Map, Value};
 
 use super::{
     CreateRefused, IngressRefused, Registry, Roster, TenantRuntime, UpstreamView,
@@ -22,7 +23,8 @@ use crate::{
         lifecycle::{Hold, State},
     },
     session::{
-        ClientSeat, Clock, Journal, Operate, Operation, SessionActor, SessionEntry, SessionSpec, SessionView,
+        ClientSeat, Clock, DeleteIf, Expected, Journal, NotChanged, Operate, Operation, Respec, SessionActor,
+        SessionEntry, SessionSpec, SessionView,
     },
     store::{Range, StoreError},
 };
@@ -106,6 +108,11 @@ impl ManagerHandle {
         self.clock
     }
 
+    /// What is written of sessions behind their backs.
+    pub const fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
     /// A session in JSON.
     pub fn view(&self, entry: &SessionEntry) -> SessionView {
         match self.tenant(entry.tenant.as_str()) {
@@ -138,7 +145,8 @@ impl ManagerHandle {
         spec: SessionSpec,
         promise: Option<Promise>,
     ) -> Result<Result<Answered, CreateRefused>, Unreachable> {
-        let create = Create { tenant: tenant.clone(), spec, promise };
+        let asked_in = tracing::Span::current();
+        let create = Create { tenant: tenant.clone(), spec, promise, asked_in };
         self.ask_manager_within(CREATE_DEADLINE, create).await
     }
 
@@ -198,6 +206,45 @@ impl ManagerHandle {
         self.journal.settled(&entry.id).await?;
         answer?;
         Ok(())
+    }
+
+    /// Changes a session; the change is durable when this answers.
+    ///
+    /// # Errors
+    ///
+    /// As [`ManagerHandle::operate`]; in the second case it is as it was.
+    pub async fn change(
+        &self,
+        entry: &SessionEntry,
+        patch: &Map<String, Value>,
+        expected: &Expected,
+    ) -> Result<Result<(), NotChanged>, Undone> {
+        let message = || Respec { patch: patch.clone(), expected: expected.clone() };
+        let changed = self.ask(entry, message).await;
+        // Also the change of somebody else, which whoever is refused is shown.
+        self.journal.settled(&entry.id).await?;
+        Ok(changed?)
+    }
+
+    /// Ends a session that is as the caller has seen it. A second time changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`ManagerHandle::change`].
+    pub async fn delete(
+        &self,
+        entry: &SessionEntry,
+        expected: &Expected,
+    ) -> Result<Result<(), NotChanged>, Undone> {
+        let deleted = self.ask(entry, || DeleteIf(expected.clone())).await;
+        self.journal.settled(&entry.id).await?;
+        match deleted {
+            // Again, or somebody else was faster.
+            Err(Unreachable::Ended) if expected.allows(entry.spec.load().revision) => Ok(Ok(())),
+            Err(Unreachable::Ended) => Ok(Err(NotChanged::OtherRevision)),
+            Err(Unreachable::Late) => Err(Unreachable::Late.into()),
+            Ok(deleted) => Ok(deleted),
+        }
     }
 
     /// Makes a session for a drop-in client, which is seated in it; or takes one of the tenant's pool for it.

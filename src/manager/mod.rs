@@ -134,7 +134,8 @@ pub enum IngressRefused {
 }
 
 /// How one of the service's endpoints is judged, in JSON.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Upstream)]
 pub struct UpstreamView {
     name: &'static str,
     breaker: &'static str,
@@ -222,6 +223,7 @@ pub fn start(setup: Setup) -> io::Result<Running> {
             journal,
             outbox: shared_outbox,
             bounds,
+            continuity: ledger.continuity,
         }));
         arbiters.push(arbiter);
     }

@@ -7,7 +7,7 @@ use actix::{Actor, Context, Handler, Message, Recipient};
 use super::TenantRuntime;
 use crate::{
     session::{
-        self, Beginning, ClientBounds, Clock, FleetNotice, Journal, OutboxBudget, OutboxShare,
+        self, Beginning, ClientBounds, Clock, Continuity, FleetNotice, Journal, OutboxBudget, OutboxShare,
         SessionContext, SessionEntry,
     },
     telemetry::Metrics,
@@ -23,6 +23,7 @@ pub(super) struct Shard {
     pub(super) journal: Journal,
     pub(super) outbox: Arc<OutboxBudget>,
     pub(super) bounds: ClientBounds,
+    pub(super) continuity: Continuity,
 }
 
 impl Actor for Shard {
@@ -55,6 +56,7 @@ impl Handler<StartSession> for Shard {
             journal: self.journal.clone(),
             outbox,
             bounds: self.bounds,
+            continuity: self.continuity,
         };
         session::start(Rc::new(context), beginning);
     }

@@ -95,6 +95,12 @@ impl Ledger {
         Some(client_id)
     }
 
+    /// The clients' ids of interrupted requests whose answers have yet to end on the connection that stands: when it
+    /// goes, nothing more comes for them, and who waits for a last frame has to be told so.
+    pub fn unended(&self) -> Vec<String> {
+        self.names.unended()
+    }
+
     /// The client's id of a request that the service knows by this one, on the connection that stands; also of one
     /// that ended not too long ago.
     pub fn client_id(&self, upstream_id: &str) -> Option<&str> {

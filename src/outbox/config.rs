@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Pieces of audio that may be held. Each costs some hundred bytes beside its audio, which no bound on audio
 /// counts; this many 10 ms chunks fill the default `session_bytes` anyway.
@@ -17,7 +18,7 @@ const SLOWEST_ENCODING: u32 = 750;
 pub(super) const MAX_BREAKS: u32 = 2;
 
 /// What happens to requests that are open when a connection breaks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Continuity {
     /// They fail by name.

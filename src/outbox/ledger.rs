@@ -258,6 +258,11 @@ impl Ledger {
         self.config.continuity
     }
 
+    /// Changes what is carried out when a connection breaks. Requests that are open have the copies that they have.
+    pub const fn set_continuity(&mut self, continuity: Continuity) {
+        self.config.continuity = continuity;
+    }
+
     /// Changes the format that requests are cut and timed by, where a session is configured anew between two
     /// connections. The deadlines of what is open follow.
     pub fn set_format(&mut self, bytes_per_second: Option<u32>) {

@@ -65,6 +65,12 @@ impl Names {
         }
     }
 
+    /// The clients' ids of the interrupted requests whose answers have not come to their end.
+    pub(super) fn unended(&self) -> Vec<String> {
+        let names = self.names.values().filter(|name| name.standing == Standing::Interrupted);
+        names.map(|name| name.client_id.clone()).collect()
+    }
+
     pub(super) fn clear(&mut self) {
         self.names.clear();
         self.ended.clear();

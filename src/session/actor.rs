@@ -151,6 +151,9 @@ impl SessionActor {
     fn end_requests(&self, which: EndRequests) {
         let now = self.context.clock.now();
         let mut session = self.session.borrow_mut();
+        for req_id in session.ledger.unended() {
+            session.tell_interrupted(req_id);
+        }
         match which {
             EndRequests::Sent(code) => session.ledger.connection_lost(code, now),
             EndRequests::All(code) => session.ledger.fail_all(code, now),

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    SessionContext,
+    Origin, SessionContext,
+    expiry::{self, standing},
     messages::LinkNews,
     report::{Teller, report_settled},
     seat::Ids,
@@ -54,6 +55,9 @@ impl Connection {
     /// Opens the connection and serves it until it ends, or until `stop` is dropped or sent to.
     pub(super) async fn run(self, mut stop: oneshot::Receiver<()>) -> Ending {
         let mut timings = Timings::default();
+        if let Some(stale) = self.stale_egress() {
+            return Ending::Broke(Box::new(stale));
+        }
         let target = self.target();
         let upgraded = tokio::select! {
             biased;
@@ -93,6 +97,28 @@ impl Connection {
                 self.tell(LinkNews::Connected { generation, connection_id, capabilities, confirm });
                 self.serve(socket, &id, connected, stop).await
             }
+        }
+    }
+
+    fn egress_token(&self) -> expiry::Standing {
+        standing(self.context.entry.spec.load().egress.as_ref(), self.context.clock.now())
+    }
+
+    /// Why the session's own egress token is worth no attempt. A drop-in client's is the service's to judge, in whose
+    /// words that client is told.
+    fn stale_egress(&self) -> Option<SessionError> {
+        let is_ours = matches!(**self.context.entry.origin.load(), Origin::Api);
+        if is_ours { self.egress_token().refusal() } else { None }
+    }
+
+    /// Warns once that the next connection will lack a token.
+    fn watch_egress(&self, warned: &mut bool) {
+        if !*warned && let Some(warning) = self.egress_token().warning() {
+            *warned = true;
+            tracing::warn!(
+                session = %self.context.entry.id, tenant = %self.context.entry.tenant, warning,
+                "egress token runs out"
+            );
         }
     }
 
@@ -138,7 +164,12 @@ impl Connection {
         self.session.borrow().configuration.message().cloned()
     }
 
-    fn failed(&self, timings: &Timings, error: SessionError) -> Ending {
+    fn failed(&self, timings: &Timings, mut error: SessionError) -> Ending {
+        if error.code == ErrorCode::InvalidEgressConfig
+            && let Some(warning) = self.egress_token().warning()
+        {
+            error.message = format!("{}; {warning}", error.message);
+        }
         self.observe(timings, Some(&error));
         Ending::Broke(Box::new(error))
     }
@@ -151,6 +182,7 @@ impl Connection {
         mut stop: oneshot::Receiver<()>,
     ) -> Ending {
         let mut bill = tokio::time::interval(BILL_EVERY);
+        let mut warned = false;
         loop {
             if let Err(error) = self.pump(&mut socket) {
                 return Ending::Broke(Box::new(error));
@@ -163,7 +195,10 @@ impl Connection {
                     return Ending::Closed;
                 }
                 () = self.wake.notified() => {}
-                _ = bill.tick() => connected.count_time(),
+                _ = bill.tick() => {
+                    connected.count_time();
+                    self.watch_egress(&mut warned);
+                }
                 event = socket.next(&recovery.policy) => match event {
                     SocketEvent::Frame { data, bytes } => self.frame(data, &bytes, connection_id),
                     SocketEvent::Room => {}

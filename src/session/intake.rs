@@ -1,19 +1,16 @@
 //! Audio and what can be done about its answer, whoever it comes from.
 
-use std::time::SystemTime;
-
 use actix::{Context, Handler, MessageResult};
 use bytes::Bytes;
 
 use super::{
     Accepted, AskRequest, AudioRefused, Control, Interrupt, Pause, Resume, SendAudio, SessionActor,
-    ShedCopies,
+    ShedCopies, Which,
     report::{Teller, report_settled},
 };
 use crate::{
     outbox::{HoldFate, InterruptFate, Record},
     recovery::lifecycle::{Admission, Hold, Input, State},
-    wire,
 };
 
 impl SessionActor {
@@ -83,19 +80,22 @@ impl Handler<SendAudio> for SessionActor {
     type Result = Result<Accepted, AudioRefused>;
 
     fn handle(&mut self, message: SendAudio, ctx: &mut Self::Context) -> Self::Result {
-        let SendAudio { req_id, audio, end, watch } = message;
-        let req_id = match req_id {
+        let SendAudio { request, audio, end, watch } = message;
+        let begins = matches!(request, Which::New(_));
+        let req_id = match request {
             // A refusal for the session's state says more than one for the request.
-            Some(req_id)
+            Which::Open(req_id)
                 if self.session.borrow().lifecycle.admission() != Admission::Refused
                     && self.session.borrow().ledger.record(&req_id).is_none() =>
             {
                 return Err(AudioRefused::UnknownRequest(req_id));
             }
-            Some(req_id) => req_id,
-            None => wire::request_id(SystemTime::now(), rand::random()),
+            Which::Open(req_id) | Which::New(req_id) => req_id,
         };
         let admission = self.accept(&req_id, audio, end)?;
+        if begins {
+            self.session.borrow_mut().kept.insert(req_id.clone());
+        }
         let finished = watch.map(|wants| self.session.borrow_mut().watch(&req_id, wants));
         self.accepted(admission, ctx);
         Ok(Accepted { req_id, finished })

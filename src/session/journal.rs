@@ -12,10 +12,16 @@ use std::{
 
 use tokio::sync::{Notify, oneshot};
 
-use super::{SessionEntry, record::record};
+use super::{
+    SessionEntry, SessionSpec,
+    record::{record, record_with},
+};
 use crate::{
     recovery::{SessionId, lifecycle::Remembered},
-    store::{self, Batch, Records, StoreError, records::Ticket},
+    store::{
+        self, Batch, Records, StoreError,
+        records::{REQUESTS_PER_SESSION, RequestRecord, Ticket},
+    },
 };
 
 /// The most sessions that one batch writes: half of what a batch may have, since a removal has more than one change.
@@ -27,10 +33,15 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// How long a promise is waited for: longer than the store's own deadline, whatever that is.
 const PROMISE: Duration = Duration::from_secs(65);
 
-/// What waits to be written of a session.
+/// What something is written of: a session, or a request of it.
+type Name = (SessionId, Option<String>);
+
+/// What waits to be written of a session or a request.
 enum Change {
     Write(Arc<SessionEntry>, Remembered),
-    /// It is removed, with what was promised to repeat the answer that it was made by.
+    /// A request has its outcome.
+    Outcome(RequestRecord),
+    /// It is removed with its requests, and with what was promised to repeat the answer that it was made by.
     Remove(Option<Ticket>),
 }
 
@@ -38,10 +49,12 @@ type Promise = oneshot::Sender<Result<(), StoreError>>;
 
 #[derive(Default)]
 struct Waiting {
-    changes: BTreeMap<SessionId, Change>,
+    changes: BTreeMap<Name, Change>,
     /// Those of the batch that is under way.
-    writing: BTreeSet<SessionId>,
-    promises: BTreeMap<SessionId, Vec<Promise>>,
+    writing: BTreeSet<Name>,
+    promises: BTreeMap<Name, Vec<Promise>>,
+    /// Sessions that may have more requests than are kept.
+    untrimmed: BTreeSet<SessionId>,
 }
 
 struct Inner {
@@ -73,14 +86,51 @@ impl Journal {
     /// Notes what a later process must know of a session.
     pub(crate) fn note(&self, entry: &Arc<SessionEntry>, remembered: Remembered) {
         let change = Change::Write(Arc::clone(entry), remembered);
-        self.waiting().changes.insert(entry.id.clone(), change);
+        self.waiting().changes.insert((entry.id.clone(), None), change);
         self.0.wake.notify_one();
+    }
+
+    /// Notes the outcome of a request; with `trim`, the session may have too many now.
+    pub(super) fn note_request(&self, session: &SessionId, ended: RequestRecord, trim: bool) {
+        let mut waiting = self.waiting();
+        if trim {
+            waiting.untrimmed.insert(session.clone());
+        }
+        let name = (session.clone(), Some(ended.req_id.clone()));
+        waiting.changes.insert(name, Change::Outcome(ended));
+        drop(waiting);
+        self.0.wake.notify_one();
+    }
+
+    /// Whether a session could be written with this spec, as far as that can be known without writing it.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(crate) fn check(
+        &self,
+        entry: &SessionEntry,
+        spec: &SessionSpec,
+        remembered: &Remembered,
+    ) -> Result<(), StoreError> {
+        let record = record_with(entry, spec, remembered);
+        self.0.records.stage_session_over(Batch::new(), &record).map(drop)
     }
 
     /// Removes a session that nobody needs to know any more; with `ticket`, of one whose creation may have been
     /// written though it was refused.
     pub(crate) fn remove(&self, id: &SessionId, ticket: Option<Ticket>) {
-        self.waiting().changes.insert(id.clone(), Change::Remove(ticket));
+        let mut waiting = self.waiting();
+        // What was to be written of its requests would be left behind.
+        let of_session = waiting.changes.range((id.clone(), None)..).map(|(name, _)| name.clone());
+        for name in of_session.take_while(|(session, _)| session == id).collect::<Vec<_>>() {
+            waiting.changes.remove(&name);
+            if name.1.is_some() {
+                waiting.answer(&name, &Ok(()));
+            }
+        }
+        waiting.changes.insert((id.clone(), None), Change::Remove(ticket));
+        drop(waiting);
         self.0.wake.notify_one();
     }
 
@@ -90,13 +140,26 @@ impl Journal {
     ///
     /// It could not be written; it is tried again all the same.
     pub async fn settled(&self, id: &SessionId) -> Result<(), StoreError> {
+        self.written((id.clone(), None)).await
+    }
+
+    /// Returns when the outcome of a request is durable, if it was noted.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Journal::settled`].
+    pub async fn settled_request(&self, id: &SessionId, req_id: &str) -> Result<(), StoreError> {
+        self.written((id.clone(), Some(req_id.to_owned()))).await
+    }
+
+    async fn written(&self, name: Name) -> Result<(), StoreError> {
         let written = {
             let mut waiting = self.waiting();
-            if !waiting.changes.contains_key(id) && !waiting.writing.contains(id) {
+            if !waiting.changes.contains_key(&name) && !waiting.writing.contains(&name) {
                 return Ok(());
             }
             let (promise, written) = oneshot::channel();
-            waiting.promises.entry(id.clone()).or_default().push(promise);
+            waiting.promises.entry(name).or_default().push(promise);
             written
         };
         match tokio::time::timeout(PROMISE, written).await {
@@ -106,16 +169,16 @@ impl Journal {
         }
     }
 
-    /// Returns when everything that was noted is durable or could not be written, and gives how many sessions'
-    /// notes could not.
+    /// Returns when everything that was noted is durable or could not be written, and gives how many notes
+    /// could not.
     pub async fn flush(&self) -> usize {
-        let ids: BTreeSet<SessionId> = {
+        let names: BTreeSet<Name> = {
             let waiting = self.waiting();
             waiting.changes.keys().chain(&waiting.writing).cloned().collect()
         };
         let mut unwritten = 0;
-        for id in ids {
-            unwritten += usize::from(self.settled(&id).await.is_err());
+        for name in names {
+            unwritten += usize::from(self.written(name).await.is_err());
         }
         unwritten
     }
@@ -125,7 +188,9 @@ impl Journal {
         loop {
             let changes = self.take();
             if changes.is_empty() {
-                self.0.wake.notified().await;
+                if !self.trim().await {
+                    self.0.wake.notified().await;
+                }
                 continue;
             }
             if let Err(error) = self.write(changes).await {
@@ -135,7 +200,17 @@ impl Journal {
         }
     }
 
-    fn take(&self) -> BTreeMap<SessionId, Change> {
+    /// Drops the oldest requests of a session that may have too many, where nothing else is to be done; gives whether
+    /// there was one. A failure is made good when the session has more of them.
+    async fn trim(&self) -> bool {
+        let Some(session) = self.waiting().untrimmed.pop_first() else { return false };
+        if let Err(error) = self.0.records.trim_requests(&session, REQUESTS_PER_SESSION).await {
+            tracing::debug!(%session, %error, "old requests could not be dropped");
+        }
+        true
+    }
+
+    fn take(&self) -> BTreeMap<Name, Change> {
         let mut waiting = self.waiting();
         let mut taken = BTreeMap::new();
         while taken.len() < GROUP
@@ -148,7 +223,7 @@ impl Journal {
     }
 
     /// Writes one batch. What does not fit, and all of it where it fails, waits again.
-    async fn write(&self, changes: BTreeMap<SessionId, Change>) -> Result<(), StoreError> {
+    async fn write(&self, changes: BTreeMap<Name, Change>) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         let (mut written, mut later) = (BTreeMap::new(), BTreeMap::new());
         let mut refused = BTreeMap::new();
@@ -157,7 +232,7 @@ impl Journal {
                 later.insert(id, change);
                 continue;
             }
-            match self.stage(&id, &change) {
+            match self.stage(&id, &change).await {
                 Ok(staged) => {
                     batch =
                         staged.into_changes().into_iter().fold(batch, |batch, (key, change)| match change {
@@ -170,7 +245,7 @@ impl Journal {
                     later.insert(id, change);
                 }
                 Err(error) => {
-                    tracing::error!(session = %id, %error, "what became of a session cannot be kept");
+                    tracing::error!(session = %id.0, %error, "what became of a session cannot be kept");
                     refused.insert(id, error);
                 }
             }
@@ -180,13 +255,16 @@ impl Journal {
         result
     }
 
-    fn stage(&self, id: &SessionId, change: &Change) -> Result<Batch, StoreError> {
+    async fn stage(&self, (id, _): &Name, change: &Change) -> Result<Batch, StoreError> {
         let records = &self.0.records;
         match change {
             Change::Write(entry, remembered) => {
                 records.stage_session_over(Batch::new(), &record(entry, remembered))
             }
+            Change::Outcome(ended) => records.stage_request(Batch::new(), id, ended),
             Change::Remove(ticket) => {
+                // Before the session: a process that dies between them finds the session, and removes it again.
+                records.trim_requests(id, 0).await?;
                 let batch = records.stage_session_drop(Batch::new(), id);
                 Ok(ticket.iter().fold(batch, |batch, ticket| records.stage_withdrawal(batch, ticket)))
             }
@@ -195,15 +273,15 @@ impl Journal {
 
     fn note_written(
         &self,
-        written: BTreeMap<SessionId, Change>,
-        later: BTreeMap<SessionId, Change>,
-        refused: BTreeMap<SessionId, StoreError>,
+        written: BTreeMap<Name, Change>,
+        later: BTreeMap<Name, Change>,
+        refused: BTreeMap<Name, StoreError>,
         result: &Result<(), StoreError>,
     ) {
         let mut waiting = self.waiting();
         waiting.writing.clear();
         for (id, change) in later {
-            waiting.changes.entry(id).or_insert(change);
+            waiting.put_back(id, change);
         }
         for (id, error) in refused {
             waiting.answer(&id, &Err(error));
@@ -215,7 +293,7 @@ impl Journal {
                 Ok(()) => waiting.answer(&id, &Ok(())),
                 Err(error) => {
                     waiting.answer(&id, &Err(error.clone()));
-                    waiting.changes.entry(id).or_insert(change);
+                    waiting.put_back(id, change);
                 }
             }
         }
@@ -223,7 +301,15 @@ impl Journal {
 }
 
 impl Waiting {
-    fn answer(&mut self, id: &SessionId, result: &Result<(), StoreError>) {
+    /// Lets a change wait again, unless something newer does or its session is being removed.
+    fn put_back(&mut self, name: Name, change: Change) {
+        let session = (name.0.clone(), None);
+        if name.1.is_none() || !matches!(self.changes.get(&session), Some(Change::Remove(_))) {
+            self.changes.entry(name).or_insert(change);
+        }
+    }
+
+    fn answer(&mut self, id: &Name, result: &Result<(), StoreError>) {
         for promise in self.promises.remove(id).into_iter().flatten() {
             // Whoever waited may have gone.
             drop(promise.send(result.clone()));

@@ -45,14 +45,23 @@ pub struct Reconfigure;
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Accepted, AudioRefused>")]
 pub struct SendAudio {
-    /// The request that it continues; `None` begins a new one.
-    pub req_id: Option<String>,
+    /// The request that it belongs to.
+    pub request: Which,
     /// The audio, in the session's format.
     pub audio: Bytes,
     /// Whether it is the request's last.
     pub end: bool,
     /// Whether the sender wants to be told the outcome.
     pub watch: Option<Watch>,
+}
+
+/// A request that audio belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// One that it begins, under this id, which has to be fresh.
+    New(String),
+    /// An open one.
+    Open(String),
 }
 
 /// What a sender wants to be told of its request.

@@ -16,11 +16,14 @@ mod clock;
 mod configuration;
 mod connection;
 mod crash;
+mod expiry;
 mod intake;
 mod journal;
 mod messages;
+mod patch;
 mod record;
 mod report;
+mod respec;
 mod seat;
 mod spec;
 mod state;
@@ -47,9 +50,13 @@ pub(crate) use configuration::Configuration;
 pub use journal::Journal;
 pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
-    Interrupt, Operate, Operation, Pause, Reconfigure, Resume, SendAudio, ShedCopies, Watch,
+    Interrupt, Operate, Operation, Pause, Reconfigure, Resume, SendAudio, ShedCopies, Watch, Which,
 };
-pub(crate) use record::{moment, record, remembered, spec as spec_of_record};
+pub use patch::{Expected, Revision};
+pub(crate) use record::{
+    moment, open_request, record, remembered, request as request_of_record, spec as spec_of_record,
+};
+pub use respec::{DeleteIf, NotChanged, Respec};
 pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::{Beginning, start};
 pub use tenant::{TenantRuntime, TenantTerms};
@@ -72,6 +79,8 @@ pub(crate) struct SessionContext {
     pub(crate) journal: Journal,
     pub(crate) outbox: OutboxShare,
     pub(crate) bounds: ClientBounds,
+    /// What is configured for sessions that do not say.
+    pub(crate) continuity: Continuity,
 }
 
 /// How long a session waits for its client.

@@ -5,21 +5,30 @@ use std::{sync::Arc, time::Duration};
 use secrecy::ExposeSecret as _;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{EgressSpec, Origin, SessionEntry, SessionSpec};
+use super::{EgressSpec, Origin, Revision, SessionEntry, SessionSpec};
 use crate::{
+    errors::ErrorCode,
+    outbox,
     recovery::{
         Moment,
         lifecycle::{Hold, Remembered, Standing},
     },
     store::records::{
-        BudgetRecord, Desired, EgressRecord, ErrorRecord, HoldRecord, Origin as OriginRecord, SecretText,
-        SessionRecord, SpecRecord, UnixMillis,
+        BudgetRecord, Desired, EgressRecord, EndRecord, ErrorRecord, HoldRecord, Origin as OriginRecord,
+        OutcomeRecord, RequestRecord, SecretText, SessionRecord, SpecRecord, UnixMillis,
     },
 };
 
+/// What became of a request that was open when the process ended.
+const PROCESS_ENDED: &str = "the process ended before the request had its outcome, and its audio with it; send it again where it is still wanted";
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The calendar time of a moment of the process's clock, which counts from 1970.
 fn calendar(moment: Moment) -> UnixMillis {
-    UnixMillis(u64::try_from(moment.since_start().as_millis()).unwrap_or(u64::MAX))
+    UnixMillis(millis(moment.since_start()))
 }
 
 pub(crate) const fn moment(time: UnixMillis) -> Moment {
@@ -28,6 +37,15 @@ pub(crate) const fn moment(time: UnixMillis) -> Moment {
 
 /// The record of a session of which `remembered` is to be remembered.
 pub(crate) fn record(entry: &SessionEntry, remembered: &Remembered) -> SessionRecord {
+    record_with(entry, &entry.spec.load(), remembered)
+}
+
+/// As [`record`], with another spec than it has.
+pub(super) fn record_with(
+    entry: &SessionEntry,
+    spec: &SessionSpec,
+    remembered: &Remembered,
+) -> SessionRecord {
     let origin = **entry.origin.load();
     let Remembered { standing, restarts, used, attempts, renewals, strikes, last_error } = remembered;
     SessionRecord {
@@ -39,7 +57,7 @@ pub(crate) fn record(entry: &SessionEntry, remembered: &Remembered) -> SessionRe
             Origin::Api | Origin::Ingress => OriginRecord::Ingress,
         },
         created_at: calendar(entry.created_at),
-        spec: spec_record(&entry.spec.load(), origin),
+        spec: spec_record(spec, origin),
         desired: desired(standing),
         restarts: *restarts,
         budget: BudgetRecord {
@@ -100,7 +118,7 @@ pub(crate) fn remembered(record: &SessionRecord) -> Remembered {
     }
 }
 
-fn spec_record(spec: &SessionSpec, origin: Origin) -> SpecRecord {
+pub(super) fn spec_record(spec: &SessionSpec, origin: Origin) -> SpecRecord {
     SpecRecord {
         avatar_id: spec.avatar_id.clone(),
         sample_rate: spec.sample_rate,
@@ -113,6 +131,7 @@ fn spec_record(spec: &SessionSpec, origin: Origin) -> SpecRecord {
         },
         labels: spec.labels.clone(),
         continuity: spec.continuity.as_ref().and_then(spelling),
+        revision: spec.revision.0,
     }
 }
 
@@ -153,7 +172,8 @@ fn egress_record(egress: &EgressSpec) -> EgressRecord {
 ///
 /// The field that this version does not understand.
 pub(crate) fn spec(record: SpecRecord) -> Result<SessionSpec, String> {
-    let SpecRecord { avatar_id, sample_rate, bitrate, audio_format, egress, labels, continuity } = record;
+    let SpecRecord { avatar_id, sample_rate, bitrate, audio_format, egress, labels, continuity, revision } =
+        record;
     Ok(SessionSpec {
         avatar_id,
         sample_rate,
@@ -162,6 +182,7 @@ pub(crate) fn spec(record: SpecRecord) -> Result<SessionSpec, String> {
         egress: egress.map(egress_spec),
         labels,
         continuity: continuity.map(|text| spelt("continuity", text)).transpose()?,
+        revision: Revision(revision),
     })
 }
 
@@ -190,6 +211,68 @@ fn egress_spec(egress: EgressRecord) -> EgressSpec {
             EgressSpec::Agora { channel_name, token: token.into(), uid, publisher_id }
         }
     }
+}
+
+/// The record of a request that was just accepted by `process`.
+pub(crate) fn open_request(req_id: &str, process: &str, now: Moment) -> RequestRecord {
+    let (req_id, process) = (req_id.to_owned(), Some(process.to_owned()));
+    RequestRecord { req_id, accepted_at: calendar(now), process, end: None }
+}
+
+/// The record of a request that has its outcome; `None` of one that has not.
+pub(super) fn ended_request(record: &outbox::Record) -> Option<RequestRecord> {
+    let outcome = match record.outcome? {
+        outbox::Outcome::Completed => OutcomeRecord::Completed,
+        outbox::Outcome::Interrupted => OutcomeRecord::Interrupted,
+        outbox::Outcome::Failed(code) => OutcomeRecord::Failed { code },
+    };
+    let end = EndRecord {
+        outcome,
+        reason: record.reason.clone(),
+        total_ms: record.total().map_or(0, millis),
+        first_frame_ms: record.first_frame_after().map(millis),
+        audio_bytes: record.audio_bytes,
+        frames: record.frames,
+        breaks: record.breaks,
+    };
+    let accepted_at = calendar(record.accepted_at);
+    Some(RequestRecord { req_id: record.req_id.clone(), accepted_at, process: None, end: Some(end) })
+}
+
+/// The account of a request that is kept. One that another process than this had open has failed with it.
+pub(crate) fn request(kept: RequestRecord, process: &str) -> outbox::Record {
+    let RequestRecord { req_id, accepted_at, process: by, end } = kept;
+    let mut record = outbox::Record {
+        req_id,
+        outcome: None,
+        reason: None,
+        accepted_at: moment(accepted_at),
+        first_frame_at: None,
+        ended_at: None,
+        audio_bytes: 0,
+        frames: 0,
+        breaks: 0,
+    };
+    let begun = record.accepted_at;
+    let after = |span_ms| begun + Duration::from_millis(span_ms);
+    match end {
+        Some(end) => {
+            record.outcome = Some(match end.outcome {
+                OutcomeRecord::Completed => outbox::Outcome::Completed,
+                OutcomeRecord::Interrupted => outbox::Outcome::Interrupted,
+                OutcomeRecord::Failed { code } => outbox::Outcome::Failed(code),
+            });
+            (record.reason, record.ended_at) = (end.reason, Some(after(end.total_ms)));
+            record.first_frame_at = end.first_frame_ms.map(after);
+            (record.audio_bytes, record.frames, record.breaks) = (end.audio_bytes, end.frames, end.breaks);
+        }
+        None if by.as_deref() == Some(process) => {}
+        None => {
+            record.outcome = Some(outbox::Outcome::Failed(ErrorCode::ConnectionClosed));
+            record.reason = Some(PROCESS_ENDED.to_owned());
+        }
+    }
+    record
 }
 
 /// A word of the API's, as that spells it.

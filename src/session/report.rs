@@ -1,7 +1,11 @@
 //! Tells metrics and log of requests that got their outcome.
 
-use super::{SessionContext, state::Session};
+use super::{SessionContext, record::ended_request, state::Session};
 use crate::outbox::{Outcome, Record};
+
+/// Outcomes after which it is looked whether a session has more requests than are kept: seldom enough to cost nothing
+/// beside their writing.
+const TRIM_EVERY: u64 = 64;
 
 /// Who tells the client of the outcomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +20,23 @@ pub(super) enum Teller {
 pub(super) fn report_settled(context: &SessionContext, session: &mut Session, teller: Teller) {
     while let Some(record) = session.next_settled() {
         report(context, &record);
+        keep(context, session, &record);
         if teller == Teller::Session {
             session.tell_outcome(&record);
         }
     }
     context.outbox.settle(&mut session.ledger);
+}
+
+/// Notes the outcome of a request that was promised, and at the first and at times that there are too many.
+fn keep(context: &SessionContext, session: &mut Session, record: &Record) {
+    if !session.kept.remove(&record.req_id) {
+        return;
+    }
+    if let Some(ended) = ended_request(record) {
+        context.journal.note_request(&context.entry.id, ended, session.outcomes % TRIM_EVERY == 0);
+        session.outcomes += 1;
+    }
 }
 
 fn report(context: &SessionContext, record: &Record) {

@@ -217,6 +217,13 @@ impl Session {
         }
     }
 
+    /// Tells the client that nothing more comes for a request that it interrupted.
+    pub(super) fn tell_interrupted(&mut self, req_id: String) {
+        if let Some(seated) = &mut self.client {
+            seated.push(ToClient::RequestInterrupted { req_id });
+        }
+    }
+
     /// Tells the client that a request has failed of which nothing was ever accepted.
     pub(super) fn tell_failed(&mut self, req_id: String, code: ErrorCode, reason: String) {
         if let Some(seated) = &mut self.client {

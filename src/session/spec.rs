@@ -4,7 +4,15 @@ use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
+use utoipa::{
+    ToSchema,
+    openapi::{
+        ObjectBuilder, Type,
+        schema::{AdditionalProperties, SchemaType},
+    },
+};
 
+use super::Revision;
 use crate::{errors, outbox::Continuity, wire::proto};
 
 /// Characters of an avatar id at most; the service publishes no bound, and this one fits any URL.
@@ -19,7 +27,7 @@ const MAX_LABEL_VALUE: usize = 256;
 const MAX_SAMPLE_RATE: u32 = 384_000;
 
 /// The encoding of the audio that a client sends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AudioFormat {
     /// Mono, 16 bit, little-endian, without a header.
@@ -30,7 +38,7 @@ pub enum AudioFormat {
 }
 
 /// Where the service publishes the avatar, instead of sending animation back.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum EgressSpec {
     /// A LiveKit room.
@@ -49,15 +57,19 @@ pub enum EgressSpec {
         extra_attributes: BTreeMap<String, String>,
         /// Seconds of silence after which the service leaves; 0 is its own default.
         #[serde(default)]
+        #[schema(maximum = 4_294_967_295_u32)]
         idle_timeout: u32,
         /// A LiveKit access token for the room.
         #[serde(default)]
+        #[schema(value_type = String, format = Password, write_only)]
         api_token: SecretString,
         /// Deprecated by the service in favour of `api_token`.
         #[serde(default)]
+        #[schema(value_type = String, format = Password, write_only)]
         api_key: SecretString,
         /// Deprecated by the service in favour of `api_token`.
         #[serde(default)]
+        #[schema(value_type = String, format = Password, write_only)]
         api_secret: SecretString,
     },
     /// An Agora channel.
@@ -67,9 +79,11 @@ pub enum EgressSpec {
         channel_name: String,
         /// A token for the channel.
         #[serde(default)]
+        #[schema(value_type = String, format = Password, write_only)]
         token: SecretString,
         /// The user id that the avatar joins with.
         #[serde(default)]
+        #[schema(maximum = 4_294_967_295_u32)]
         uid: u32,
         /// The publisher's id.
         #[serde(default)]
@@ -78,16 +92,22 @@ pub enum EgressSpec {
 }
 
 /// What a session is made from.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "avatar_id": "my-avatar", "sample_rate": 24000, "audio_format": "pcm_s16le", "labels": {"team": "red"}
+}))]
 pub struct SessionSpec {
     /// The avatar, by the service's id: opaque, 1 to 256 characters.
+    #[schema(min_length = 1, max_length = 256)]
     pub avatar_id: String,
     /// Samples a second.
     #[serde(default = "default_sample_rate")]
+    #[schema(minimum = 1, maximum = 384_000)]
     pub sample_rate: u32,
     /// Bits a second of encoded audio; 0 is the service's default.
     #[serde(default)]
+    #[schema(maximum = 2_147_483_647)]
     pub bitrate: u32,
     /// The encoding of the audio.
     #[serde(default)]
@@ -97,10 +117,14 @@ pub struct SessionSpec {
     pub egress: Option<EgressSpec>,
     /// Names and values of the owner's choice.
     #[serde(default)]
+    #[schema(schema_with = labels_schema)]
     pub labels: BTreeMap<String, String>,
     /// What happens to requests that are open when a connection breaks; `None` is what is configured.
     #[serde(default)]
     pub continuity: Option<Continuity>,
+    /// How often it was changed since it was made.
+    #[serde(skip)]
+    pub revision: Revision,
 }
 
 impl EgressSpec {
@@ -134,6 +158,18 @@ impl EgressSpec {
     }
 }
 
+/// The labels' bounds, as [`SessionSpec::mistakes`] has them.
+fn labels_schema() -> utoipa::openapi::schema::Object {
+    let text = |max| ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).max_length(Some(max));
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::Object))
+        .description(Some("Names and values of the owner's choice."))
+        .max_properties(Some(MAX_LABELS))
+        .property_names(Some(text(MAX_LABEL_NAME).min_length(Some(1))))
+        .additional_properties(Some(AdditionalProperties::RefOr(text(MAX_LABEL_VALUE).into())))
+        .build()
+}
+
 const fn default_sample_rate() -> u32 {
     16_000
 }
@@ -149,6 +185,7 @@ impl SessionSpec {
             egress: None,
             labels: BTreeMap::new(),
             continuity: None,
+            revision: Revision::default(),
         }
     }
 
@@ -210,6 +247,7 @@ impl SessionSpec {
                 proto::AudioFormat::OggOpus => AudioFormat::OggOpus,
             },
             egress: EgressSpec::of(content),
+            revision: self.revision.next(),
             ..self.clone()
         }
     }

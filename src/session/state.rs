@@ -1,6 +1,10 @@
 //! What a session is, apart from its actor: it survives a panic of the actor's code.
 
-use std::{collections::BTreeMap, rc::Rc, time::SystemTime};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -63,6 +67,10 @@ pub(super) struct Session {
     pub(super) client: Option<Seated>,
     /// What a client is told when the session is stopped.
     pub(super) farewell: Farewell,
+    /// Open requests of which the outcome is to be kept: they were promised over HTTP.
+    pub(super) kept: BTreeSet<String>,
+    /// Outcomes that were noted to be kept.
+    pub(super) outcomes: u64,
     watchers: BTreeMap<String, Watcher>,
 }
 
@@ -85,6 +93,8 @@ impl Session {
             idleness: Idleness::Busy,
             client: None,
             farewell: Farewell::Deleted,
+            kept: BTreeSet::new(),
+            outcomes: 0,
             watchers: BTreeMap::new(),
         }
     }

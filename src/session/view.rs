@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Clock, Continuity, SessionAddress, SessionSpec};
+use super::{Clock, Continuity, Revision, SessionAddress, SessionSpec, expiry::standing};
 use crate::{
     errors::SessionError,
     recovery::{
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// How a session came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
     /// Made over HTTP: it lives until it is deleted.
@@ -153,11 +154,24 @@ impl Snapshot {
 }
 
 /// A session in JSON. The names are the contract's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Session, example = json!({
+    "id": "ses_01kc0x7w5pz8m3q1r9t2v4y6b8", "tenant": "acme", "avatar_id": "my-avatar", "state": "running",
+    "reason": null, "origin": "api", "sample_rate": 16000, "audio_format": "pcm_s16le",
+    "connection_id": "c0ffee", "capabilities": [], "restarts": 0, "attempt": 0, "next_attempt_at": null,
+    "last_error": null, "created_at": "2026-01-02T03:04:05.678Z", "running_since": "2026-01-02T03:04:06.012Z",
+    "labels": {"team": "red"}, "continuity": "off"
+}))]
 pub struct SessionView {
+    /// Its id.
+    #[schema(value_type = String)]
     id: SessionId,
+    /// Whose it is.
+    #[schema(value_type = String)]
     tenant: TenantId,
+    /// The avatar, by the service's id.
     avatar_id: String,
+    /// `starting`, `running`, `backing_off`, `parked`, `dormant`, `failed` or `stopped`.
     state: &'static str,
     /// Why it does not run, in words.
     reason: Option<String>,
@@ -166,7 +180,11 @@ pub struct SessionView {
     origin: Origin,
     sample_rate: u32,
     audio_format: super::AudioFormat,
+    /// The service's id of the connection, while it runs.
+    #[schema(value_type = Option<String>)]
     connection_id: Option<Arc<str>>,
+    /// What the service said it can do.
+    #[schema(value_type = Vec<String>)]
     capabilities: Arc<[String]>,
     restarts: u64,
     attempt: u32,
@@ -177,10 +195,23 @@ pub struct SessionView {
     labels: BTreeMap<String, String>,
     /// What is carried out when a connection breaks.
     continuity: Continuity,
+    /// What will go wrong, each with what to do before it does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(skip)]
+    revision: Revision,
+}
+
+impl SessionView {
+    /// How often its spec was changed.
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
 }
 
 /// An error in JSON.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LastError)]
 pub struct ErrorView {
     #[serde(flatten)]
     error: SessionError,
@@ -191,6 +222,14 @@ pub struct ErrorView {
 }
 
 impl SessionEntry {
+    /// What will go wrong with a session in this state, if nobody does anything.
+    fn warnings(&self, state: &State, now: Moment) -> Vec<String> {
+        if matches!(state, State::Stopped { .. }) {
+            return Vec::new();
+        }
+        standing(self.spec.load().egress.as_ref(), now).warning().into_iter().collect()
+    }
+
     /// The session in JSON.
     pub fn view(&self, clock: &Clock, policy: &Policy) -> SessionView {
         let snapshot = self.snapshot.load();
@@ -232,6 +271,8 @@ impl SessionEntry {
             running_since,
             labels: spec.labels.clone(),
             continuity: spec.continuity.unwrap_or_default(),
+            revision: spec.revision,
+            warnings: self.warnings(&snapshot.state, clock.now()),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `s/SHARD/SESSION` | a session |
 //! | `h/SHARD/SESSION/NUMBER` | an entry of its history |
+//! | `r/SHARD/SESSION/REQUEST` | a request for audio of its |
 //! | `t/TENANT` | a tenant |
 //! | `i/SHARD/DIGEST` | an idempotency key, by the digest of tenant, route and key |
 //! | `x/HOUR/KEY` | that `KEY` expires in that hour; no value |
@@ -73,6 +74,11 @@ impl Key {
         Self(format!("{}{number:016x}", Prefix::history(id).0))
     }
 
+    /// The key of a request for audio.
+    pub fn request(id: &SessionId, req_id: &str) -> Self {
+        Self(format!("{}{req_id}", Prefix::requests(id).0))
+    }
+
     /// The key of a tenant.
     pub fn tenant(id: &TenantId) -> Self {
         Self(format!("t/{id}"))
@@ -137,6 +143,11 @@ impl Prefix {
     /// The history of a session, from its oldest entry.
     pub fn history(id: &SessionId) -> Self {
         Self(format!("h/{}/{id}/", Shard::of(id.as_str())))
+    }
+
+    /// The requests of a session, from the one that began first.
+    pub fn requests(id: &SessionId) -> Self {
+        Self(format!("r/{}/{id}/", Shard::of(id.as_str())))
     }
 
     /// All tenants.

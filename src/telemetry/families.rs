@@ -53,6 +53,10 @@ families! {
         "Seconds of commits of the store, from the begin of the transaction to the end of the sync; one commit may take many writes.";
     INVARIANT_BREACHES = "invariant_breaches_total",
         "Breaches of Greenroom's invariants that it noticed itself: each is a bug to report.";
+    TLS_EXPIRY = "tls_certificate_expiry_seconds",
+        "When the certificate that a listener serves ends, in seconds of Unix time.";
+    TLS_RELOADS = "tls_reloads_total",
+        "Changed certificate files that were looked at; result is ok, or error where the old certificate is served on.";
     BUILD_INFO = "build_info", "Always 1; the labels tell the version and the commit that is running.";
 }
 

@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use metrics::{Counter, Gauge, Histogram};
@@ -17,7 +17,7 @@ use super::{
     families::{
         BREAKER_STATE, BUILD_INFO, BYTES, CLIENTS, FIRST_FRAME_SECONDS, FRAMES, Family, GATE_WAITING,
         HANDSHAKE_SECONDS, INVARIANT_BREACHES, OUTBOX_BYTES, RECOVERY_SECONDS, RESTARTS, Registry,
-        SESSION_ERRORS, STORE_COMMIT_SECONDS, TOKEN_SECONDS,
+        SESSION_ERRORS, STORE_COMMIT_SECONDS, TLS_EXPIRY, TLS_RELOADS, TOKEN_SECONDS,
     },
     tenant::TenantMetrics,
 };
@@ -118,6 +118,17 @@ impl Metrics {
         UpstreamMetrics {
             breaker_state: self.registry.gauge(&BREAKER_STATE, &labels),
             gate_waiting: self.registry.gauge(&GATE_WAITING, &labels),
+        }
+    }
+
+    /// The metrics of a listener's TLS.
+    pub fn tls(&self, listener: &str) -> TlsMetrics {
+        let reloads =
+            |result| self.registry.counter(&TLS_RELOADS, &[("listener", listener), ("result", result)]);
+        TlsMetrics {
+            expiry: self.registry.gauge(&TLS_EXPIRY, &[("listener", listener)]),
+            ok: reloads("ok"),
+            error: reloads("error"),
         }
     }
 
@@ -246,5 +257,29 @@ impl UpstreamMetrics {
     /// How many attempts wait at the gate now.
     pub fn gate_waiting(&self, attempts: usize) {
         self.gate_waiting.set(attempts as f64);
+    }
+}
+
+/// The metrics of one listener's TLS.
+pub struct TlsMetrics {
+    expiry: Gauge,
+    ok: Counter,
+    error: Counter,
+}
+
+impl TlsMetrics {
+    /// A certificate that ends at `expires` is served now.
+    pub fn loaded(&self, expires: SystemTime) {
+        self.expiry.set(expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+    }
+
+    /// Changed files were taken.
+    pub fn reloaded(&self) {
+        self.ok.increment(1);
+    }
+
+    /// Changed files cannot be used.
+    pub fn reload_failed(&self) {
+        self.error.increment(1);
     }
 }

@@ -60,6 +60,7 @@ impl Client {
         let mut reporter = Reporter::new(target).map_err(|error| *error)?;
         let token =
             timed(&mut timings.token, token::fetch(http, config, &target.api_key, &mut reporter)).await?;
+        config.pace.turn().await;
         let transport =
             timed(&mut timings.connect, upgrade::connect(http, config, target, &token, &reporter)).await?;
         Ok(Upgraded::new(transport, Arc::clone(config), reporter))

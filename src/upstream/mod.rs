@@ -16,6 +16,7 @@ mod ending;
 mod endpoint;
 mod handshake;
 mod liveness;
+mod pace;
 mod report;
 mod socket;
 mod token;
@@ -33,6 +34,7 @@ use crate::errors::Egress;
 pub use client::Client;
 pub use connector::{install_crypto, tls_config};
 pub use handshake::Upgraded;
+pub use pace::Pace;
 pub(crate) use report::egress_of;
 pub use socket::{SendRefused, Socket, SocketEvent};
 
@@ -88,6 +90,8 @@ pub struct UpstreamConfig {
     pub half_open_after: Duration,
     /// A connection that takes none of the bytes that wait for it for this long is ended.
     pub write_stall: Duration,
+    /// How many upgrades may leave in a second, on all threads together.
+    pub pace: Arc<Pace>,
     /// TLS settings, shared by all clients of all threads.
     pub tls: Arc<rustls::ClientConfig>,
 }
@@ -105,6 +109,7 @@ impl UpstreamConfig {
             ping_every: Duration::from_secs(15),
             half_open_after: Duration::from_secs(45),
             write_stall: Duration::from_secs(15),
+            pace: Arc::new(Pace::unbounded()),
             tls: tls_config(),
         }
     }

@@ -80,7 +80,7 @@ fn another_tenants_session_looks_exactly_as_one_that_is_absent() {
         let foreign = greenroom.globex.call(method, &format!("/v1/sessions/{id}{path}"), body);
         let absent = greenroom.globex.call(method, &format!("/v1/sessions/ses_absent{path}"), body);
         foreign.is_problem(404, "notFound");
-        assert_eq!(foreign.body, absent.body, "{method} {path}");
+        assert_eq!(foreign.body_without_id(), absent.body_without_id(), "{method} {path}");
         let names = |answer: &Answer| answer.headers.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
         assert_eq!(names(&foreign), names(&absent), "{method} {path}");
     }

@@ -57,6 +57,12 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
+    /// The body without what differs from request to request.
+    pub(crate) fn body_without_id(&self) -> String {
+        let id = self.header("x-request-id").unwrap_or_default();
+        self.body.replace(&format!("\"request_id\":\"{id}\""), "")
+    }
+
     #[track_caller]
     pub(crate) fn is(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self:?}");
@@ -74,6 +80,9 @@ impl Answer {
         }
         assert_eq!(problem["status"], status, "{problem}");
         assert_eq!(problem["code"], code, "{problem}");
+        assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"), "{self:?}");
+        let is_not_now = status == 429 || status == 503;
+        assert_eq!(self.header("retry-after").is_some(), is_not_now, "{self:?}");
         problem
     }
 }
@@ -130,7 +139,21 @@ impl Client {
         path: &str,
         body: Option<&[u8]>,
     ) -> Result<Answer, ureq::Error> {
+        self.try_call_with(method, path, &[], body)
+    }
+
+    /// As [`Client::try_call`], with headers.
+    pub(crate) fn try_call_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer, ureq::Error> {
         let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(key) = &self.key {
             request = request.header("Authorization", format!("Bearer {key}"));
         }

@@ -7,12 +7,14 @@
     reason = "a test that cannot run its subject has failed"
 )]
 
+mod certificates;
 mod http;
 mod process;
 mod reload;
 mod world;
 
 mod access;
+mod audit;
 mod bodies;
 mod commands;
 mod ending;
@@ -20,7 +22,13 @@ mod inputs;
 mod kill;
 mod listing;
 mod many;
+mod matrix;
 mod nonsense;
+mod openapi;
+mod outcomes;
+mod patching;
+mod request_id;
 mod secrets;
 mod sessions;
 mod tap;
+mod tls;

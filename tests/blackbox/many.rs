@@ -37,6 +37,7 @@ fn parked(number: usize) -> SessionRecord {
             egress: None,
             labels: BTreeMap::from([("number".to_owned(), number.to_string())]),
             continuity: None,
+            revision: 0,
         },
         desired: Desired::Parked { hold: HoldRecord::Error { code: error.code } },
         restarts: 3,

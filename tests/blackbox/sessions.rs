@@ -15,7 +15,9 @@ fn a_created_session_is_where_its_location_says_on_both_planes() {
         let created = owner.post("/v1/sessions", &spec).is(201);
         let id = id_of(&created);
         assert_eq!(created.header("location"), Some(format!("/v1/sessions/{id}").as_str()));
-        assert_eq!(created.json()["state"], "starting", "{created:?}");
+        // On a machine that is busy enough it runs before the answer is written.
+        let state = created.json()["state"].clone();
+        assert!(state == "starting" || state == "running", "{created:?}");
         assert_eq!(created.json()["last_error"], Value::Null, "{created:?}");
         let running = greenroom.until_state(&id, "running");
         assert!(running["connection_id"].as_str().is_some_and(|id| !id.is_empty()), "{running}");

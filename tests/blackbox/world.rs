@@ -1,6 +1,9 @@
 //! A Greenroom process between this test and a simulator process.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -136,14 +139,20 @@ fn served_at(log: &str, name: &str) -> Option<SocketAddr> {
     rest.split(['"', ' ']).next()?.parse().ok()
 }
 
+/// Starts `greenroom serve`, and gives it with the addresses of the data plane and of the admin plane.
+pub(crate) fn serve(path: &Path) -> (Program, SocketAddr, SocketAddr) {
+    let mut program = Program::start(greenroom().arg("serve").arg("--config").arg(path));
+    let (data, admin) = program.wait_for("the addresses", |program| {
+        let log = program.err.text();
+        Some((served_at(&log, "data")?, served_at(&log, "admin")?))
+    });
+    (program, data, admin)
+}
+
 impl Greenroom {
     pub(crate) fn start(toml: &str) -> Self {
         let (directory, path) = file(toml);
-        let mut program = Program::start(greenroom().arg("serve").arg("--config").arg(path));
-        let (data, admin) = program.wait_for("the addresses", |program| {
-            let log = program.err.text();
-            Some((served_at(&log, "data")?, served_at(&log, "admin")?))
-        });
+        let (program, data, admin) = serve(&path);
         let nobody = Client::new(admin);
         eventually("the process is ready", || {
             nobody.try_call("GET", "/readyz", None).ok().filter(|answer| answer.status == 200)

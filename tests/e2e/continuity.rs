@@ -197,20 +197,25 @@ async fn an_interrupt_of_what_is_to_be_sent_again_ends_it() {
 
 #[actix_rt::test]
 async fn with_resume_and_egress_the_rest_is_sent_from_where_playing_stopped() {
-    let world = World::in_real_time("").await;
-    let id = speaker(&world, &with_egress("resume")).await;
-    assert_eq!(world.session(&id).await["continuity"], "resume");
-    break_at(&world, &json!({"after_frames": 10}), 1);
-    let request = speak(&world, &id, 40, "?wait=true").await;
-    assert_eq!((&request["outcome"], &request["breaks"]), (&json!("completed"), &json!(1)), "{request}");
-    let rest = {
+    // As it was made, and at three times the rate after a change.
+    for times in [1, 3] {
+        let world = World::in_real_time("").await;
+        let id = speaker(&world, &with_egress("resume")).await;
+        assert_eq!(world.session(&id).await["continuity"], "resume");
+        let change = json!({"sample_rate": 16_000 * times});
+        world.admin(Method::PATCH, &format!("/v1/sessions/{id}"), &change).await.expect(200);
+        world.wait_state(&id, "running").await;
+        break_at(&world, &json!({"after_frames": 10}), 1);
+        let request = speak(&world, &id, 40 * times, "?wait=true").await;
+        assert_eq!((&request["outcome"], &request["breaks"]), (&json!("completed"), &json!(1)), "{request}");
         let taken = audio_taken(&world);
-        assert_eq!((taken.len(), taken[0].2), (2, 40 * FRAME), "{taken:?}");
-        taken[1].2
-    };
-    // Ten frames are 360 ms after the first, which PLAYING announces; what is measured between lags, within reason.
-    assert!((20 * FRAME..=32 * FRAME).contains(&rest) && rest % 2 == 0, "{rest}");
-    world.end().await;
+        let frame = FRAME * times as u64;
+        assert_eq!((taken.len(), taken[0].2), (2, 40 * frame), "{taken:?}");
+        // Ten frames are 360 ms after the first, which PLAYING announces; what is measured between lags, within reason.
+        let rest = taken[1].2;
+        assert!((20 * frame..=32 * frame).contains(&rest) && rest.is_multiple_of(2), "{rest}");
+        world.end().await;
+    }
 }
 
 #[actix_rt::test]
@@ -274,5 +279,39 @@ async fn a_pause_that_the_service_would_not_carry_out_is_refused() {
         assert_eq!(refused["code"], "pauseUnsupported");
         assert!(refused["detail"].as_str().unwrap().contains("no egress"), "{refused}");
     }
+    world.end().await;
+}
+
+#[actix_rt::test]
+async fn a_changed_continuity_holds_at_the_next_break_without_a_restart() {
+    for (before, after, outcome) in [("off", "unanswered", "completed"), ("unanswered", "off", "failed")] {
+        let world = World::start("").await;
+        let id = speaker(&world, &json!({"continuity": before})).await;
+        let path = format!("/v1/sessions/{id}");
+        world.admin(Method::PATCH, &path, &json!({"continuity": after})).await.expect(200);
+        break_at(&world, &json!({"after_chunks": 1}), 1);
+        let request = speak(&world, &id, 3, "?wait=true").await;
+        assert_eq!((&request["outcome"], &request["breaks"]), (&json!(outcome), &json!(1)), "{after}");
+        assert_eq!(world.session(&id).await["restarts"], 1, "{after}: of the break, and of nothing else");
+        world.end().await;
+    }
+}
+
+#[actix_rt::test]
+async fn a_request_that_is_open_when_its_session_is_changed_is_interrupted_or_not_touched() {
+    let world = World::start("").await;
+    let id = speaker(&world, &json!({})).await;
+    let path = format!("/v1/sessions/{id}");
+    let begun = world.audio(ACME, &requests_of(&id, "?end=false"), silence(3)).await.expect(202);
+    world.admin(Method::PATCH, &path, &json!({"labels": {"a": "b"}})).await.expect(200);
+    assert_eq!(outcome_of(&world, &id, &begun["req_id"]).await["outcome"], Value::Null);
+    // Twice the rate: what comes for the request would be played at half its speed.
+    world.admin(Method::PATCH, &path, &json!({"sample_rate": 32000})).await.expect(200);
+    assert_eq!(settled(&world, &id, &begun["req_id"]).await["outcome"], "interrupted");
+    let more = format!("?req_id={}", begun["req_id"].as_str().unwrap());
+    world.audio(ACME, &requests_of(&id, &more), silence(3)).await.expect(409);
+    world.wait_state(&id, "running").await;
+    assert_eq!(speak(&world, &id, 3, "?wait=true").await["outcome"], "completed");
+    assert_eq!(world.metric("greenroom_requests_total", &[("outcome", "interrupted")]), 1.0);
     world.end().await;
 }

@@ -4,7 +4,7 @@ use actix_http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::world::{ACME, Answer, World, until};
+use crate::world::{ACME, Answer, World, silence, until};
 
 /// Faults are the whole process's, so that no other world may be there.
 async fn world(directory: &TempDir) -> World {
@@ -73,5 +73,43 @@ async fn a_session_whose_commit_is_not_certain_was_not_made_and_may_be_asked_for
         assert_eq!(world.process.manager().registry().len(), 0, "{round}");
     }
     assert_eq!(world.attempts("a"), 0);
+    world.end().await;
+}
+
+#[actix_rt::test]
+async fn audio_is_not_promised_while_it_cannot_be_written_and_its_outcome_is_kept_when_it_can() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = world(&directory).await;
+    let id = world.running(ACME, "speaker").await;
+    let path = format!("/v1/sessions/{id}/requests");
+    let open = world.audio(ACME, &format!("{path}?end=false"), silence(5)).await.expect(202);
+    let req_id = open["req_id"].as_str().unwrap();
+    for point in ["store::begin", "store::disk_sync"] {
+        break_disk(point);
+        let refused = world.audio(ACME, &path, silence(5)).await;
+        assert_eq!(refused.expect(503)["code"], "storeUnavailable", "{point}");
+        let keyed = world.data_request(Method::POST, ACME, &path).insert_header(("Idempotency-Key", point));
+        let refused = world.call(keyed.send_body(silence(5))).await;
+        assert_eq!(refused.expect(503)["code"], "storeUnavailable", "{point}");
+        mended(&world, point).await;
+        let keyed = world.data_request(Method::POST, ACME, &path).insert_header(("Idempotency-Key", point));
+        world.call(keyed.send_body(silence(5))).await.expect(202);
+    }
+    break_disk("store::begin");
+    let end = format!("{path}?req_id={req_id}&end=true");
+    world.audio(ACME, &end, silence(5)).await.expect(202);
+    let outcome =
+        async |world: &World| world.admin(Method::GET, &format!("{path}/{req_id}"), &Value::Null).await;
+    until("the outcome is there, and is not told while it may be lost", async || {
+        match outcome(&world).await.status {
+            503 => Ok(()),
+            status => Err(status.to_string()),
+        }
+    })
+    .await;
+    mended(&world, "store::begin").await;
+    assert_eq!(outcome(&world).await.expect(200)["outcome"], "completed");
+    let world = world.restarted().await;
+    assert_eq!(outcome(&world).await.expect(200)["outcome"], "completed");
     world.end().await;
 }

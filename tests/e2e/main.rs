@@ -13,6 +13,7 @@ mod continuity;
 #[cfg(feature = "failpoints")]
 mod disk;
 mod durable;
+mod expiry;
 mod failures;
 mod gauges;
 mod idempotency;

@@ -33,9 +33,11 @@ const BETWEEN_REQUESTS: Duration = Duration::from_millis(40);
 const AUDIO: [u8; 1600] = [0; 1600];
 
 /// Panels that have nothing to show here, and why.
-const WITHOUT_DATA: [(&str, &str); 2] = [
+const WITHOUT_DATA: [(&str, &str); 4] = [
     ("greenroom_clients", "no metric yet: it comes with the drop-in ingress"),
     ("greenroom_store_commit_seconds", "a store in memory commits nothing"),
+    ("greenroom_tls_certificate_expiry_seconds", "no TLS here"),
+    ("greenroom_tls_reloads_total", "no TLS here"),
 ];
 
 fn settings() -> Settings {

@@ -26,7 +26,7 @@ impl Greenroom {
     /// In front of `simulator`; `settings` has dotted keys, one a line.
     pub fn before(simulator: &Simulator, settings: &str) -> Self {
         let text = format!(
-            "{settings}\nserver.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\n\
+            "{settings}\nstore.url = \"memory:\"\nserver.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\n\
              recovery.backoff.initial_ms = 20\nrecovery.backoff.max_ms = 100\nrecovery.park_probe_s = 0\n\
              upstream.console_url = \"{}\"\nupstream.ingress_url = \"{}\"\n\
              [[tenants]]\nid = \"acme\"\napp_id = \"app\"\nupstream_api_key = \"upstream-key\"\nkeys = [\"{KEY}\"]\n",

@@ -7,6 +7,7 @@ use super::panels::{
     View::{Lines, Number, Stacked, States, Table},
     panel,
 };
+use super::tls;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Dashboard> {
@@ -400,6 +401,12 @@ fn upstream() -> Dashboard {
 }
 
 fn own() -> Dashboard {
+    let mut dashboard = own_machine();
+    dashboard.items.extend(tls::panels());
+    dashboard
+}
+
+fn own_machine() -> Dashboard {
     Dashboard {
         uid: "greenroom-self",
         title: "Greenroom / itself",

@@ -12,6 +12,7 @@ mod panels;
 mod prometheus;
 mod records;
 mod time;
+mod tls;
 
 use std::collections::BTreeMap;
 

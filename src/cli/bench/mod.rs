@@ -44,6 +44,8 @@ enum Scenario {
     Idle,
     /// Sessions that are spoken to in real time over HTTP: 40 ms chunks, 25 frames a second.
     Stream,
+    /// As `stream`, by the bare client through Greenroom's drop-in ingress.
+    Relay,
     /// One session, spoken to as fast as it goes.
     Burst,
     /// All connections are lost in one instant.
@@ -102,8 +104,7 @@ pub(super) struct Args {
     /// Seconds of measuring; for `outage`, of the outage.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
-    /// Seconds from the last session that was opened to the begin of measuring. The breaker judges over a window
-    /// of 10 s: an outage right after a thousand sessions were opened is a different one.
+    /// Seconds from the last session that was opened to the begin of measuring.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=3600))]
     settle: u32,
     /// Sessions that `churn` creates in a second.
@@ -131,6 +132,9 @@ pub(super) struct Args {
     /// Threads of the simulator.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     simulator_workers: u16,
+    /// Keep Greenroom's sessions in memory: without it they are in a file, as `serve` has them.
+    #[arg(long)]
+    memory: bool,
     /// Tell everything as one JSON document.
     #[arg(long)]
     json: bool,
@@ -141,7 +145,12 @@ impl Args {
     fn gate_per_second(&self) -> u32 {
         self.gate.unwrap_or(match self.scenario {
             Scenario::Drop | Scenario::Outage => crate::recovery::fleet::GateConfig::default().per_second,
-            Scenario::Idle | Scenario::Stream | Scenario::Burst | Scenario::Churn | Scenario::List => 10_000,
+            Scenario::Idle
+            | Scenario::Stream
+            | Scenario::Relay
+            | Scenario::Burst
+            | Scenario::Churn
+            | Scenario::List => 10_000,
         })
     }
 
@@ -210,8 +219,25 @@ async fn measure_one(args: &Args, client: Client) -> io::Result<Run> {
     let service = Service::start(pace, args.simulator_workers).await?;
     let mut run = Run::new(client);
     let mut subject = match client {
-        Client::Greenroom => Subject::Greenroom(Greenroom::start(args, &service).await?),
-        Client::Bare | Client::Python => Subject::Rival(Rival::start(args, client, &service).await?),
+        Client::Greenroom => {
+            let greenroom = Greenroom::start(args, &service).await?;
+            match args.scenario {
+                Scenario::Relay => {
+                    let client = Rival::start(args, Client::Bare, &greenroom.entrance()).await?;
+                    Subject::Relay { greenroom, client }
+                }
+                Scenario::Idle
+                | Scenario::Stream
+                | Scenario::Burst
+                | Scenario::Drop
+                | Scenario::Outage
+                | Scenario::Churn
+                | Scenario::List => Subject::Greenroom(greenroom),
+            }
+        }
+        Client::Bare | Client::Python => {
+            Subject::Rival(Rival::start(args, client, &service.entrance()).await?)
+        }
     };
     scenarios::run(args, &service, &mut subject, &mut run).await?;
     let violations = service.stats().await?.violations.total;
@@ -224,14 +250,27 @@ async fn measure_one(args: &Args, client: Client) -> io::Result<Run> {
 /// Who is measured, as a running process.
 enum Subject {
     Greenroom(Greenroom),
+    /// Greenroom, with a client that speaks the service's own protocol to it.
+    Relay {
+        greenroom: Greenroom,
+        client: Rival,
+    },
     Rival(Rival),
 }
 
 impl Subject {
     fn usage(&self) -> io::Result<children::Usage> {
         match self {
-            Self::Greenroom(greenroom) => greenroom.usage(),
+            Self::Greenroom(greenroom) | Self::Relay { greenroom, .. } => greenroom.usage(),
             Self::Rival(rival) => rival.usage(),
+        }
+    }
+
+    /// What the client that speaks through Greenroom uses.
+    fn client(&self) -> io::Result<Option<children::Usage>> {
+        match self {
+            Self::Relay { client, .. } => client.usage().map(Some),
+            Self::Greenroom(_) | Self::Rival(_) => Ok(None),
         }
     }
 
@@ -239,7 +278,7 @@ impl Subject {
     async fn open(&mut self, sessions: u32) -> io::Result<()> {
         match self {
             Self::Greenroom(greenroom) => greenroom.open(sessions).await,
-            Self::Rival(rival) => rival.open().await,
+            Self::Relay { client: rival, .. } | Self::Rival(rival) => rival.open().await,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -15,6 +16,7 @@ use tokio::time::sleep;
 use super::{
     Args,
     children::{self, Child, Usage},
+    rival::Entrance,
     service::Service,
     upload::{Answer, Uploads},
 };
@@ -50,7 +52,7 @@ pub(super) struct Greenroom {
 impl Greenroom {
     pub(super) async fn start(args: &Args, service: &Service) -> io::Result<Self> {
         let place = children::place()?;
-        let config = children::write(&place, "greenroom.toml", &configuration(args, service))?;
+        let config = children::write(&place, "greenroom.toml", &configuration(args, service, place.path()))?;
         let mut command = Command::new(children::own_program()?);
         command.arg("serve").arg("--config").arg(config);
         let child = Child::spawn("greenroom", command, place)?;
@@ -73,6 +75,12 @@ impl Greenroom {
         let through_gate = f64::from(args.sessions()) / f64::from(args.gate_per_second());
         let open_deadline = Duration::from_secs_f64(through_gate) + OPEN_MARGIN;
         Ok(Self { child, api, admin, http, sessions: Vec::new(), open_deadline })
+    }
+
+    /// The way to its drop-in console and ingress.
+    pub(super) fn entrance(&self) -> Entrance {
+        let ingress = format!("{}/v2/driveningress", self.api.replacen("http", "ws", 1));
+        Entrance { console: self.api.clone(), ingress, key: KEY.to_owned() }
     }
 
     pub(super) fn usage(&self) -> io::Result<Usage> {
@@ -201,13 +209,17 @@ fn addresses(log: &str) -> Option<(String, String)> {
 
 /// What a deployment has, but for the sessions' log lines: a log of warnings is a common choice, and how fast a
 /// disk takes lines is not what is measured.
-fn configuration(args: &Args, service: &Service) -> String {
+fn configuration(args: &Args, service: &Service, place: &Path) -> String {
     let in_flight = args.in_flight;
+    let store = match args.memory {
+        true => "memory:".to_owned(),
+        false => format!("redb:{}", place.join("greenroom.redb").display()),
+    };
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\nkey = \"{ADMIN_KEY}\"\n\
          [upstream]\nconsole_url = \"{}\"\ningress_url = \"{}\"\n\
          [upstream.gate]\nmax_in_flight = {in_flight}\nper_second = {}\n\
-         [sessions]\nmax = 20000\n\
+         [sessions]\nmax = 20000\n[store]\nurl = \"{store}\"\n\
          [telemetry]\nlog_format = \"json\"\nlog_level = \"error,greenroom::cli=info\"\n\
          [[tenants]]\nid = \"bench\"\napp_id = \"bench\"\nupstream_api_key = \"bench-upstream\"\n\
          keys = [\"{KEY}\"]\nmax_sessions = 20000\n",

@@ -12,7 +12,6 @@ use super::{
     Args, Client, Scenario,
     children::{self, Child, Usage},
     report::Percentiles,
-    service::Service,
 };
 
 /// An interpreter takes a while on a busy machine.
@@ -51,7 +50,7 @@ impl Mode {
     const fn of(scenario: Scenario) -> Self {
         match scenario {
             Scenario::Idle | Scenario::Drop | Scenario::Outage | Scenario::List => Self::Hold,
-            Scenario::Stream => Self::Stream,
+            Scenario::Stream | Scenario::Relay => Self::Stream,
             Scenario::Burst => Self::Burst,
             Scenario::Churn => Self::Churn,
         }
@@ -72,13 +71,20 @@ pub(super) struct Tally {
     pub(super) latencies_ms: BTreeMap<String, Percentiles>,
 }
 
+/// Where a client finds the service, or what stands in front of it.
+pub(super) struct Entrance {
+    pub(super) console: String,
+    pub(super) ingress: String,
+    pub(super) key: String,
+}
+
 /// A client, as a child.
 pub(super) struct Rival {
     child: Child,
 }
 
 impl Rival {
-    pub(super) async fn start(args: &Args, client: Client, service: &Service) -> io::Result<Self> {
+    pub(super) async fn start(args: &Args, client: Client, entrance: &Entrance) -> io::Result<Self> {
         let place = children::place()?;
         let (name, mut command) = match (client, &args.python) {
             (Client::Python, Some(python)) => {
@@ -101,9 +107,11 @@ impl Rival {
             "--mode",
             Mode::of(args.scenario).as_str(),
             "--console",
-            &service.console,
+            &entrance.console,
             "--ingress",
-            &service.ingress,
+            &entrance.ingress,
+            "--key",
+            &entrance.key,
             "--sessions",
             &args.sessions().to_string(),
             "--in-flight",

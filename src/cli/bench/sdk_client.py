@@ -79,7 +79,7 @@ class Session:
             self.session = spatialreal.new_avatar_session(
                 avatar_id=f"bench-{self.number:06}",
                 app_id="bench",
-                api_key="bench-upstream",
+                api_key=self.args.key,
                 expire_at=datetime.now(timezone.utc) + timedelta(hours=1),
                 sample_rate=SAMPLE_RATE,
                 console_endpoint_url=self.args.console,
@@ -228,6 +228,7 @@ def main():
     parser.add_argument("--mode", choices=sorted(MODES), required=True)
     parser.add_argument("--console", required=True)
     parser.add_argument("--ingress", required=True)
+    parser.add_argument("--key", required=True)
     for name in ("sessions", "in-flight", "seconds", "rate"):
         parser.add_argument(f"--{name}", type=int, required=True)
     asyncio.run(serve(parser.parse_args()))

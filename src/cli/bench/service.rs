@@ -11,7 +11,10 @@ use clap::ValueEnum as _;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::children::{self, Child, Usage};
+use super::{
+    children::{self, Child, Usage},
+    rival::Entrance,
+};
 use crate::simulator::Pace;
 
 /// Starting takes milliseconds; a machine that is busy takes longer.
@@ -139,6 +142,12 @@ impl Service {
         let ingress = place("ingress").await?;
         let http = awc::Client::builder().timeout(ANSWER_DEADLINE).finish();
         Ok(Self { child, console, ingress, http })
+    }
+
+    /// The way to it; it takes any key.
+    pub(super) fn entrance(&self) -> Entrance {
+        let (console, ingress) = (self.console.clone(), self.ingress.clone());
+        Entrance { console, ingress, key: "bench-upstream".to_owned() }
     }
 
     pub(super) fn usage(&self) -> io::Result<Usage> {

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,8 @@ use super::clip;
 use crate::{
     manager::{ManagerHandle, Unreachable},
     outbox::Outcome,
-    session::{Accepted, AudioRefused, SendAudio, SessionEntry, Watch},
+    session::{Accepted, AudioRefused, SendAudio, SessionEntry, Watch, Which},
+    wire,
 };
 
 /// The length of one piece of audio: what a microphone's driver typically gives.
@@ -93,7 +94,10 @@ async fn say(
         let next = (at + piece_bytes).min(samples.len());
         let watch = req_id.is_none().then_some(Watch::Outcome);
         let message = || SendAudio {
-            req_id: req_id.clone(),
+            request: match &req_id {
+                Some(req_id) => Which::Open(String::clone(req_id)),
+                None => Which::New(wire::request_id(SystemTime::now(), rand::random())),
+            },
             audio: samples.slice(at..next),
             end: next == samples.len(),
             watch,

@@ -1,6 +1,8 @@
 //! Audio as it comes in a body: what it is told by its first bytes, and is checked against the session's
 //! format while it streams. Nothing here waits, and nothing holds more than a header.
 
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzz;
 mod ogg;
 mod wav;
 

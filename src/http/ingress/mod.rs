@@ -10,12 +10,14 @@
 
 mod client;
 mod flow;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzz;
 mod parting;
 mod protocol;
 pub mod rendering;
 mod scanner;
 mod seated;
-mod upgrade;
+pub(super) mod upgrade;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -14,6 +14,7 @@ use actix_web::{
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::{Instant, timeout_at};
+use utoipa::IntoParams;
 
 use super::{
     Ingress,
@@ -68,6 +69,21 @@ impl Asked {
     }
 }
 
+/// What an upgrade request says beside its token, for the document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it is the document's: headers may say the same")]
+pub(in crate::http) struct Upgrade {
+    /// The avatar, by the service's id.
+    id: String,
+    /// The tenant's app id; or the header `X-App-Id`.
+    #[param(rename = "appId", required = false)]
+    app_id: String,
+    /// The token; or the header `X-Session-Key`.
+    #[param(rename = "sessionKey", required = false)]
+    session_key: String,
+}
+
 /// Where a client wants to.
 enum Destination {
     /// A session of its own.
@@ -77,6 +93,15 @@ enum Destination {
 }
 
 /// `GET /v2/driveningress/websocket`.
+#[utoipa::path(
+    get, path = "/v2/driveningress/websocket", operation_id = "connectIngress", tag = "drop-in",
+    summary = "Connect an SDK to a session of its own",
+    description = "An upgrade to a WebSocket, answered when the service has answered the session's. The session ends with the connection.",
+    security(("sessionKey" = [])),
+    params(Upgrade),
+    responses((status = 101, description = "The connection speaks the service's protocol from here on.")),
+    extensions(("x-upgrade-refusals" = json!(true)))
+)]
 pub(super) async fn drop_in(
     app: web::Data<App>,
     request: HttpRequest,
@@ -86,6 +111,15 @@ pub(super) async fn drop_in(
 }
 
 /// `GET /s/{id}/v2/driveningress/websocket`.
+#[utoipa::path(
+    get, path = "/s/{id}/v2/driveningress/websocket", operation_id = "attachToSession", tag = "drop-in",
+    summary = "Connect an SDK to a session that is there",
+    description = "As the drop-in ingress; the session outlives the connection. A second client is refused.",
+    security(("sessionKey" = [])),
+    params(Upgrade),
+    responses((status = 101, description = "The connection speaks the service's protocol from here on.")),
+    extensions(("x-upgrade-refusals" = json!(true)))
+)]
 pub(super) async fn attach(
     app: web::Data<App>,
     id: web::Path<String>,
@@ -96,6 +130,15 @@ pub(super) async fn attach(
 }
 
 /// `GET /s/{id}/takeover/v2/driveningress/websocket`.
+#[utoipa::path(
+    get, path = "/s/{id}/takeover/v2/driveningress/websocket", operation_id = "takeSessionOver", tag = "drop-in",
+    summary = "Take a session's client's place",
+    description = "As attaching; a client that is there is put out.",
+    security(("sessionKey" = [])),
+    params(Upgrade),
+    responses((status = 101, description = "The connection speaks the service's protocol from here on.")),
+    extensions(("x-upgrade-refusals" = json!(true)))
+)]
 pub(super) async fn take_over(
     app: web::Data<App>,
     id: web::Path<String>,

@@ -6,8 +6,9 @@ mod view;
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::ExposeSecret as _;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{
     App, Problem,
@@ -16,7 +17,9 @@ use super::{
     idempotency::{self, Turn},
 };
 use crate::{
-    manager::{KeyMade, KeyName, ReloadRefused, TenantMade, TenantPatch, TenantPromise, TenantRefused},
+    manager::{
+        KeyMade, KeyName, ReloadRefused, Reloaded, TenantMade, TenantPatch, TenantPromise, TenantRefused,
+    },
     recovery::TenantId,
     store::records::{StoredAnswer, Ticket},
 };
@@ -66,15 +69,46 @@ fn shown(app: &App, id: &str) -> Result<TenantView, Problem> {
     Ok(TenantView::of(runtime, roster.keys_of(id), &app.manager))
 }
 
+/// A tenant as every operator may see it, for the audit log.
+pub(super) fn described(app: &App, id: &str) -> Option<Value> {
+    serde_json::to_value(shown(app, id).ok()?).ok()
+}
+
 /// The query of a listing.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
-struct ListQuery {
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Tenants on the page; 50 where it is left out.
+    #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
+    /// `next_cursor` of the page before.
+    #[param(format = "cursor")]
     cursor: Option<String>,
 }
 
+/// A page of tenants.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TenantPage)]
+pub(super) struct TenantPage {
+    tenants: Vec<TenantView>,
+    /// For the next page; null on the last one.
+    next_cursor: Option<String>,
+}
+
+/// The keys of a tenant.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TenantKeys)]
+pub(super) struct TenantKeys {
+    keys: Vec<KeyView>,
+}
+
 /// `GET /v1/tenants`, by id.
+#[utoipa::path(
+    get, path = "/v1/tenants", operation_id = "listTenants", tag = "tenants", summary = "List tenants",
+    params(ListQuery), responses((status = 200, description = "A page of them, by id.", body = TenantPage)),
+    extensions(("x-problem-codes" = json!(["invalidQuery"])))
+)]
 pub(super) async fn list(
     app: web::Data<App>,
     _scope: Scope,
@@ -96,7 +130,7 @@ pub(super) async fn list(
         .map(|runtime| TenantView::of(runtime, roster.keys_of(runtime.id.as_str()), &app.manager))
         .collect();
     let next_cursor = next.map(|runtime| URL_SAFE_NO_PAD.encode(runtime.id.as_str()));
-    Ok(HttpResponse::Ok().json(json!({"tenants": tenants, "next_cursor": next_cursor})))
+    Ok(HttpResponse::Ok().json(TenantPage { tenants, next_cursor }))
 }
 
 fn decode_cursor(cursor: &str) -> Result<TenantId, Problem> {
@@ -107,6 +141,11 @@ fn decode_cursor(cursor: &str) -> Result<TenantId, Problem> {
 }
 
 /// `GET /v1/tenants/{id}`.
+#[utoipa::path(
+    get, path = "/v1/tenants/{id}", operation_id = "getTenant", tag = "tenants", summary = "One tenant",
+    responses((status = 200, description = "The tenant as it is now.", body = TenantView)),
+    extensions(("x-problem-codes" = json!(["notFound"])))
+)]
 pub(super) async fn get(
     app: web::Data<App>,
     _scope: Scope,
@@ -116,6 +155,16 @@ pub(super) async fn get(
 }
 
 /// `POST /v1/tenants`: makes a tenant, and its first key, which is shown in this answer and never again.
+#[utoipa::path(
+    post, path = "/v1/tenants", operation_id = "createTenant", tag = "tenants", summary = "Create a tenant",
+    description = "The answer has its first key, which is shown there and never again.",
+    request_body = body::New,
+    responses((status = 201, description = "The tenant, with its `key`.", body = TenantView)),
+    extensions(
+        ("x-problem-codes" = json!(["tenantExists", "tooManyTenants", "noEncryptionKey", "unavailable"])),
+        ("x-stored" = json!(true)), ("x-idempotent" = json!(true)),
+    )
+)]
 pub(super) async fn create(
     app: web::Data<App>,
     _scope: Scope,
@@ -173,6 +222,16 @@ fn created(app: &App, made: &TenantMade) -> StoredAnswer {
 }
 
 /// `PATCH /v1/tenants/{id}`: what the body names is another from now on; null is the default.
+#[utoipa::path(
+    patch, path = "/v1/tenants/{id}", operation_id = "changeTenant", tag = "tenants", summary = "Change a tenant",
+    description = "What is named changes, and what is null takes its default. A new upstream key ends a suspension.",
+    request_body = body::Settings,
+    responses((status = 200, description = "The tenant as it is then.", body = TenantView)),
+    extensions(
+        ("x-problem-codes" = json!(["notFound", "managedByFile", "noEncryptionKey", "internal", "unavailable"])),
+        ("x-stored" = json!(true)),
+    )
+)]
 pub(super) async fn change(
     app: web::Data<App>,
     _scope: Scope,
@@ -189,6 +248,15 @@ pub(super) async fn change(
 }
 
 /// `DELETE /v1/tenants/{id}`: ends its keys, its sessions and their connections.
+#[utoipa::path(
+    delete, path = "/v1/tenants/{id}", operation_id = "deleteTenant", tag = "tenants", summary = "Delete a tenant",
+    description = "Ends its keys, its sessions and their connections.",
+    responses((status = 204, description = "It is gone.")),
+    extensions(
+        ("x-problem-codes" = json!(["notFound", "managedByFile", "internal", "unavailable"])),
+        ("x-stored" = json!(true)),
+    )
+)]
 pub(super) async fn delete(
     app: web::Data<App>,
     _scope: Scope,
@@ -203,6 +271,12 @@ pub(super) async fn delete(
 }
 
 /// `GET /v1/tenants/{id}/keys`: their names, never the keys.
+#[utoipa::path(
+    get, path = "/v1/tenants/{id}/keys", operation_id = "listTenantKeys", tag = "tenants",
+    summary = "The keys of a tenant",
+    responses((status = 200, description = "Their names, never the keys.", body = TenantKeys)),
+    extensions(("x-problem-codes" = json!(["notFound"])))
+)]
 pub(super) async fn keys(
     app: web::Data<App>,
     _scope: Scope,
@@ -213,10 +287,22 @@ pub(super) async fn keys(
         return Err(Problem::not_found("tenant"));
     }
     let keys: Vec<_> = roster.keys_of(&id).iter().map(KeyView::of).collect();
-    Ok(HttpResponse::Ok().json(json!({"keys": keys})))
+    Ok(HttpResponse::Ok().json(TenantKeys { keys }))
 }
 
 /// `POST /v1/tenants/{id}/keys`: one more key, which is shown in this answer and never again.
+#[utoipa::path(
+    post, path = "/v1/tenants/{id}/keys", operation_id = "createTenantKey", tag = "tenants",
+    summary = "Create a key of a tenant",
+    description = "Several are good at a time, so that a key is replaced without an interruption. It is shown in this \
+                   answer and never again.",
+    request_body = body::Key,
+    responses((status = 201, description = "The key.", body = KeyView)),
+    extensions(
+        ("x-problem-codes" = json!(["notFound", "managedByFile", "keyExists", "tooManyKeys", "unavailable"])),
+        ("x-stored" = json!(true)), ("x-idempotent" = json!(true)),
+    )
+)]
 pub(super) async fn add_key(
     app: web::Data<App>,
     _scope: Scope,
@@ -256,6 +342,14 @@ fn key_made(tenant: &str, made: &KeyMade) -> StoredAnswer {
 
 /// `POST /v1/config/reload`: reads the configuration file again, and makes all of what it says of tenants hold, or
 /// nothing.
+#[utoipa::path(
+    post, path = "/v1/config/reload", operation_id = "reloadConfig", tag = "operators",
+    summary = "Read the configuration file again",
+    description = "All of what it says of tenants holds from then on, or nothing of it.",
+    responses((status = 200, description = "What has changed, and what needs a restart.", body = Reloaded)),
+    extensions(("x-problem-codes" = json!(["noConfigFile", "configRefused", "internal", "unavailable"])),
+               ("x-stored" = json!(true)))
+)]
 pub(super) async fn reload(app: web::Data<App>, _scope: Scope) -> Result<HttpResponse, Problem> {
     to_its_end(async move {
         let refused = match app.reloader.reload().await {
@@ -278,6 +372,15 @@ pub(super) async fn reload(app: web::Data<App>, _scope: Scope) -> Result<HttpRes
 }
 
 /// `DELETE /v1/tenants/{id}/keys/{name}`: whoever presents it from now on is nobody.
+#[utoipa::path(
+    delete, path = "/v1/tenants/{id}/keys/{name}", operation_id = "deleteTenantKey", tag = "tenants",
+    summary = "Delete a key of a tenant",
+    responses((status = 204, description = "Whoever presents it from now on is nobody.")),
+    extensions(
+        ("x-problem-codes" = json!(["notFound", "managedByFile", "internal", "unavailable"])),
+        ("x-stored" = json!(true)),
+    )
+)]
 pub(super) async fn remove_key(
     app: web::Data<App>,
     _scope: Scope,

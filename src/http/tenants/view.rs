@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     errors::{Action, ErrorCode},
@@ -19,14 +20,16 @@ fn rfc3339(time: SystemTime) -> String {
 }
 
 /// A key of a tenant in JSON.
-#[derive(Debug, Serialize)]
-pub(super) struct KeyView {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TenantKey)]
+pub(in crate::http) struct KeyView {
+    /// What it is called.
     name: String,
-    /// Null for one of the configuration file.
+    /// When it was made, RFC 3339; null for one of the configuration file.
     created_at: Option<String>,
-    /// Null is never.
+    /// From when on it is nobody's, RFC 3339; null is never.
     expires_at: Option<String>,
-    /// Only in the answer to whoever made it.
+    /// The key itself, only in the answer to whoever made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
 }
@@ -47,23 +50,33 @@ impl KeyView {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct SuspensionView {
+/// Why nothing new of a tenant knocks.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Suspension)]
+pub(in crate::http) struct SuspensionView {
     code: ErrorCode,
+    /// RFC 3339.
     since: String,
 }
 
 /// A tenant in JSON. The names are the contract's.
-#[derive(Debug, Serialize)]
-pub(super) struct TenantView {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Tenant)]
+pub(in crate::http) struct TenantView {
+    /// Its name in the API, logs and metrics.
+    #[schema(value_type = String)]
     id: TenantId,
+    /// Its app id at the avatar service.
     app_id: String,
+    /// `file`, or `api`.
     managed_by: &'static str,
     suspended: Option<SuspensionView>,
     /// The number of its sessions in each state.
+    #[schema(value_type = BTreeMap<String, usize>)]
     sessions: BTreeMap<&'static str, usize>,
+    /// Connections to the avatar service, which are billed.
     upstream_connections: u32,
-    /// Since the process started.
+    /// Seconds that its connections stood, since the process started.
     connected_seconds: f64,
     /// On this day (UTC), as `max_connected_minutes_per_day` counts them.
     connected_minutes_today: f64,
@@ -73,6 +86,7 @@ pub(super) struct TenantView {
     outbox_bytes: usize,
     continuity: Continuity,
     /// The codes whose action is its own.
+    #[schema(value_type = BTreeMap<String, String>)]
     policy: BTreeMap<ErrorCode, Action>,
     /// Null is for ever.
     idle_timeout_s: Option<u64>,
@@ -80,7 +94,7 @@ pub(super) struct TenantView {
     keys: Vec<KeyView>,
     /// Null for one of the configuration file.
     created_at: Option<String>,
-    /// Only in the answer to whoever made it.
+    /// Its first key, only in the answer to whoever made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
 }

@@ -18,13 +18,16 @@ use crate::{
 };
 
 /// What a reload has done.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct Reloaded {
     /// Tenants that are served from now on.
+    #[schema(value_type = Vec<String>)]
     pub added: Vec<TenantId>,
     /// Tenants that are others than before, by what the file says of them or by the defaults.
+    #[schema(value_type = Vec<String>)]
     pub changed: Vec<TenantId>,
     /// Tenants that are served no more.
+    #[schema(value_type = Vec<String>)]
     pub removed: Vec<TenantId>,
     /// Keys that are others than those that the process was started with, and hold after a restart only.
     pub needs_restart: Vec<String>,

@@ -133,6 +133,26 @@ fn frames_of_an_interrupted_request_go_on_to_the_first_that_ends_it() {
 }
 
 #[test]
+fn an_interrupted_request_is_unended_until_its_last_frame_or_its_connections_end() {
+    let mut ledger = ledger();
+    for req_id in ["cut", "ended"] {
+        accept(&mut ledger, req_id, 10, true, second(0));
+        pumped(&mut ledger);
+        ledger.interrupt(req_id, second(1));
+    }
+    ledger.frame("ended", true, second(1));
+    accept(&mut ledger, "completed", 10, true, second(1));
+    accept(&mut ledger, "open", 10, true, second(1));
+    pumped(&mut ledger);
+    ledger.frame("completed", true, second(1));
+    accept(&mut ledger, "unsent", 10, true, second(1));
+    ledger.interrupt("unsent", second(1));
+    assert_eq!(ledger.unended(), ["cut"]);
+    ledger.connection_lost(ErrorCode::ConnectionClosed, second(2));
+    assert!(ledger.unended().is_empty());
+}
+
+#[test]
 fn frames_of_a_failed_request_are_late() {
     let mut ledger = ledger();
     accept(&mut ledger, "a", 10, true, second(0));

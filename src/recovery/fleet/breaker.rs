@@ -14,7 +14,8 @@ pub struct BreakerConfig {
     pub window: Duration,
     /// With fewer attempts in the window it stays closed.
     pub min_attempts: u32,
-    /// It opens when this part of the attempts failed, from 0 to 1.
+    /// It opens when this part of the attempts failed, from 0 to 1; and when the last [`Self::min_attempts`] failed
+    /// in a row within the window, whatever went before: many successes of a minute ago say nothing of now.
     pub failure_ratio: f64,
     /// How long it stays open the first time.
     pub open_for: Duration,
@@ -151,12 +152,12 @@ impl Breaker {
     fn count(&mut self, finding: Finding, now: Moment) -> Option<BreakerState> {
         match finding {
             Finding::Silent => return None,
-            Finding::Well => self.window.add(0, now),
-            Finding::Unwell => self.window.add(1, now),
+            Finding::Well => self.window.add(Tally { attempts: 1, ..Tally::default() }, now),
+            Finding::Unwell => self.window.add(Tally { attempts: 1, failures: 1, in_a_row: 1 }, now),
         }
-        let (attempts, failures) = self.window.totals();
-        let opens = attempts >= self.config.min_attempts
-            && f64::from(failures) >= f64::from(attempts) * self.config.failure_ratio;
+        let Tally { attempts, failures, in_a_row } = self.window.total();
+        let is_bad = f64::from(failures) >= f64::from(attempts) * self.config.failure_ratio;
+        let opens = (attempts >= self.config.min_attempts && is_bad) || in_a_row >= self.config.min_attempts;
         opens.then(|| self.open(self.config.open_for, now))
     }
 
@@ -226,7 +227,26 @@ impl Breaker {
     }
 }
 
-/// Attempts and failures of the last `BUCKETS` steps of time.
+/// What was counted over some time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    attempts: u32,
+    failures: u32,
+    /// Failures since the last success.
+    in_a_row: u32,
+}
+
+impl Tally {
+    const fn and(self, other: Self) -> Self {
+        Self {
+            attempts: self.attempts.saturating_add(other.attempts),
+            failures: self.failures.saturating_add(other.failures),
+            in_a_row: self.in_a_row.saturating_add(other.in_a_row),
+        }
+    }
+}
+
+/// The attempts of the last `BUCKETS` steps of time.
 #[derive(Clone, Debug)]
 struct Window {
     step: Duration,
@@ -237,8 +257,7 @@ struct Window {
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     step: u128,
-    attempts: u32,
-    failures: u32,
+    tally: Tally,
 }
 
 impl Window {
@@ -248,23 +267,23 @@ impl Window {
         Self { step, buckets: VecDeque::new() }
     }
 
-    fn add(&mut self, failures: u32, now: Moment) {
+    fn add(&mut self, tally: Tally, now: Moment) {
         let step = now.since_start().as_nanos() / self.step.as_nanos();
         while self.buckets.front().is_some_and(|oldest| oldest.step + u128::from(BUCKETS) <= step) {
             self.buckets.pop_front();
         }
-        match self.buckets.back_mut() {
-            Some(latest) if latest.step == step => {
-                latest.attempts = latest.attempts.saturating_add(1);
-                latest.failures = latest.failures.saturating_add(failures);
+        if tally.failures == 0 {
+            for bucket in &mut self.buckets {
+                bucket.tally.in_a_row = 0;
             }
-            Some(_) | None => self.buckets.push_back(Bucket { step, attempts: 1, failures }),
+        }
+        match self.buckets.back_mut() {
+            Some(latest) if latest.step == step => latest.tally = latest.tally.and(tally),
+            Some(_) | None => self.buckets.push_back(Bucket { step, tally }),
         }
     }
 
-    fn totals(&self) -> (u32, u32) {
-        self.buckets.iter().fold((0_u32, 0_u32), |(attempts, failures), bucket| {
-            (attempts.saturating_add(bucket.attempts), failures.saturating_add(bucket.failures))
-        })
+    fn total(&self) -> Tally {
+        self.buckets.iter().fold(Tally::default(), |total, bucket| total.and(bucket.tally))
     }
 }

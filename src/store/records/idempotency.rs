@@ -4,6 +4,8 @@
 //! that has it in hand. Its answer is staged into the same batch as what it made, so that both are there or
 //! neither. So a key that a dead process left without an answer has done nothing, and is begun anew.
 
+mod sending;
+
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,8 @@ use crate::{
     recovery::TenantId,
     store::{Batch, Expect, Key, Prefix, Protected, Range, Revision, StoreError, Vault, key::hex},
 };
+
+pub use sending::{AskedAudio, BegunAudio};
 
 /// How long a key is known, in hours.
 pub const IDEMPOTENCY_HOURS: u64 = 24;
@@ -47,6 +51,8 @@ pub struct Ticket {
     revision: Revision,
     body: String,
     expires_at: UnixMillis,
+    /// The request for audio that the key is bound to.
+    req_id: Option<String>,
 }
 
 /// An answer that is given again.
@@ -79,6 +85,9 @@ struct Stored {
     body: String,
     expires_at: UnixMillis,
     progress: Progress,
+    /// The request for audio that the key is bound to; the body's digest is empty until its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    req_id: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -129,7 +138,7 @@ impl Records {
         };
         let expires_at = UnixMillis(asked.now.0 + IDEMPOTENCY_HOURS * 3_600_000);
         let progress = Progress::InFlight(asked.process.to_owned());
-        let stored = Stored { v: VERSION, body: body.clone(), expires_at, progress };
+        let stored = Stored { v: VERSION, body: body.clone(), expires_at, progress, req_id: None };
         let value = envelope::encode(&key, &stored)?;
         let batch = Batch::new()
             .only_if(key.clone(), expect)
@@ -137,7 +146,7 @@ impl Records {
             // The hour after, so that a sweep finds everything of its hour expired.
             .put(Key::expiry(expires_at.hour() + 1, &key), Bytes::new());
         match self.store.commit(batch).await {
-            Ok(revision) => Ok(Begun::New(Ticket { key, revision, body, expires_at })),
+            Ok(revision) => Ok(Begun::New(Ticket { key, revision, body, expires_at, req_id: None })),
             // Whoever was quicker has it in hand.
             Err(StoreError::Conflict { .. }) => Ok(Begun::InFlight),
             Err(error) => Err(error),
@@ -157,11 +166,11 @@ impl Records {
         answer: &StoredAnswer,
         holds_secrets: bool,
     ) -> Result<Batch, StoreError> {
-        let Ticket { key, revision, body, expires_at } = ticket.clone();
+        let Ticket { key, revision, body, expires_at, req_id } = ticket.clone();
         let text = serde_json::to_string(answer).map(Zeroizing::new);
         let text = text.map_err(|error| envelope::damaged(&key, &error))?;
         let answer = self.vault.seal(&key, FIELD, &text, holds_secrets)?;
-        let stored = Stored { v: VERSION, body, expires_at, progress: Progress::Answered(answer) };
+        let stored = Stored { v: VERSION, body, expires_at, progress: Progress::Answered(answer), req_id };
         let value = envelope::encode(&key, &stored)?;
         Ok(batch.only_if(key.clone(), Expect::At(revision)).put(key, value))
     }

@@ -10,6 +10,7 @@ pub(super) mod envelope;
 mod history;
 mod idempotency;
 mod minutes;
+mod requests;
 mod session;
 mod tenant;
 
@@ -22,8 +23,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use history::{HISTORY_PER_SESSION, HistoryRecord};
-pub use idempotency::{Asked, Begun, IDEMPOTENCY_HOURS, StoredAnswer, Ticket};
+pub use idempotency::{Asked, AskedAudio, Begun, BegunAudio, IDEMPOTENCY_HOURS, StoredAnswer, Ticket};
 pub use minutes::MinutesRecord;
+pub use requests::{EndRecord, OutcomeRecord, REQUESTS_PER_SESSION, RequestRecord};
 pub use session::{
     BudgetRecord, Desired, EgressRecord, ErrorRecord, HoldRecord, Origin, SessionRecord, SpecRecord,
 };

@@ -43,6 +43,9 @@ pub struct SpecRecord {
     pub labels: BTreeMap<String, String>,
     /// What the owner wants of open requests when a connection breaks, as the API spells it.
     pub continuity: Option<String>,
+    /// How often it was changed since it was made.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 /// Where the service publishes the avatar.

@@ -67,6 +67,7 @@ fn session(id: &str) -> SessionRecord {
             }),
             labels: BTreeMap::from([("team".to_owned(), "red".to_owned())]),
             continuity: Some("unanswered".to_owned()),
+            revision: 0,
         },
         desired: Desired::Parked { hold: HoldRecord::Error { code: ErrorCode::CreditsExhausted } },
         restarts: 12,

@@ -169,12 +169,31 @@ async fn stuff(client: &mut Client) {
 }
 
 /// Slow by the bytes that wait for it, and slow by the time that nothing was taken.
-const SLOW: [&str; 3] = [
+const SLOW: [&str; 2] = [
     "ingress.client_bytes = 65536\ningress.slow_client_ms = 60000",
     "ingress.client_bytes = 1000000000\ningress.slow_client_ms = 1000",
-    // So much waits only once its socket takes nothing more.
-    "ingress.client_bytes = 200000\ningress.slow_client_ms = 60000",
 ];
+/// So much waits only once its socket takes nothing more.
+const SLOW_AND_STUFFED: &str = "ingress.client_bytes = 200000\ningress.slow_client_ms = 60000";
+
+async fn seat_is_empty(world: &World) {
+    until("the seat to be empty", async || match world.metric("greenroom_clients", &[]) {
+        0.0 => Ok(()),
+        seen => Err(seen.to_string()),
+    })
+    .await;
+}
+
+/// Its connection is cut a second after its last word, which is behind all that it has not read: whether it gets to
+/// it is its own affair.
+#[actix_rt::test]
+async fn a_client_whose_socket_is_full_loses_its_seat_by_the_bytes_that_wait() {
+    let world = World::start(SLOW_AND_STUFFED).await;
+    let (mut client, _) = Upgrade::new(&world, ACME, "one").await.start().await;
+    stuff(&mut client).await;
+    seat_is_empty(&world).await;
+    world.end().await;
+}
 
 #[actix_rt::test]
 async fn a_client_that_never_reads_loses_its_seat_and_is_told_why_if_it_looks() {
@@ -182,11 +201,7 @@ async fn a_client_that_never_reads_loses_its_seat_and_is_told_why_if_it_looks() 
         let world = World::start(settings).await;
         let (mut client, _) = Upgrade::new(&world, ACME, "one").await.start().await;
         stuff(&mut client).await;
-        until("the seat to be empty", async || match world.metric("greenroom_clients", &[]) {
-            0.0 => Ok(()),
-            seen => Err(seen.to_string()),
-        })
-        .await;
+        seat_is_empty(&world).await;
         let last = loop {
             match client.hear().await {
                 Said::Message(_) => {}

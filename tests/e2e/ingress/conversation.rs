@@ -53,6 +53,29 @@ async fn an_interrupt_ends_a_request_with_one_final_frame() {
 }
 
 #[actix_rt::test]
+async fn an_interrupted_request_has_its_final_frame_though_its_connection_ends_first() {
+    let world = World::in_real_time("").await;
+    let mut client = speaking(&world).await;
+    // The service neither reads nor says anything more.
+    world.strike("one", &json!({"stall": {"ms": 60_000}}));
+    client.interrupt(REQUEST).await;
+    until("the interrupt to be taken", async || {
+        match world.metric("greenroom_requests_total", &[("outcome", "interrupted"), ("tenant", ACME)]) {
+            1.0 => Ok(()),
+            seen => Err(seen.to_string()),
+        }
+    })
+    .await;
+    world.strike("one", &json!({"drop": {}}));
+    let last = client.frames(REQUEST).await.pop().unwrap();
+    assert!(last.animation.is_empty());
+    client.audio("20260101000000_bbbbbbbbbbbb", silence(2), true).await;
+    assert_eq!(client.frames("20260101000000_bbbbbbbbbbbb").await.len(), 2);
+    client.leave().await;
+    world.end().await;
+}
+
+#[actix_rt::test]
 async fn a_request_that_broke_half_way_fails_by_name_and_the_session_goes_on() {
     for (setting, has_error) in [("error", true), ("end", false)] {
         let world = World::in_real_time(&format!("ingress.partial_failure = \"{setting}\"")).await;

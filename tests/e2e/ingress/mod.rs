@@ -2,6 +2,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test fails on whatever it does not wait for")]
 
 mod abuse;
+mod changing;
 mod client;
 mod codes;
 mod conversation;

@@ -18,6 +18,7 @@ pub(super) struct Dialer {
     pub(super) http: awc::Client,
     pub(super) console: String,
     pub(super) ingress: String,
+    pub(super) key: String,
     pub(super) gate: Semaphore,
 }
 
@@ -39,7 +40,7 @@ impl Dialer {
         let mut answer = self
             .http
             .post(format!("{}/v1/auth/session-token", self.console))
-            .insert_header(("X-Api-Key", "bench-upstream"))
+            .insert_header(("X-Api-Key", self.key.as_str()))
             .send_json(&json!({"expireAt": now + 3600}))
             .await
             .map_err(failed)?;

@@ -35,6 +35,8 @@ pub(in crate::cli) struct Args {
     #[arg(long)]
     ingress: String,
     #[arg(long)]
+    key: String,
+    #[arg(long)]
     sessions: u32,
     #[arg(long)]
     in_flight: u32,
@@ -69,6 +71,7 @@ async fn serve(args: &Args) -> io::Result<()> {
         http,
         console: args.console.clone(),
         ingress: args.ingress.clone(),
+        key: args.key.clone(),
         gate: Semaphore::new(args.in_flight as usize),
     });
     let connections =

@@ -30,7 +30,7 @@ pub(super) async fn churn(args: &Args, subject: &mut Subject, run: &mut Run) -> 
     let created = args.rate * args.seconds;
     match subject {
         Subject::Greenroom(greenroom) => create_and_end(args, greenroom, run).await,
-        Subject::Rival(rival) => {
+        Subject::Relay { client: rival, .. } | Subject::Rival(rival) => {
             let_go(rival, args.seconds, run).await?;
         }
     }

@@ -68,7 +68,7 @@ pub(super) async fn outage(
     );
     // A client that only tells at its end has few failures after the outage: the sum is told for it.
     let attempts = match subject {
-        Subject::Greenroom(_) => failed_during,
+        Subject::Greenroom(_) | Subject::Relay { .. } => failed_during,
         Subject::Rival(rival) => {
             rival.stop()?;
             rival.tally(Duration::ZERO).await?.failed as f64
@@ -81,7 +81,7 @@ pub(super) async fn outage(
 /// Lets a client keep its sessions from here on.
 fn hold(subject: &mut Subject) -> io::Result<()> {
     match subject {
-        Subject::Greenroom(_) => Ok(()),
+        Subject::Greenroom(_) | Subject::Relay { .. } => Ok(()),
         Subject::Rival(rival) => rival.go(),
     }
 }
@@ -89,7 +89,7 @@ fn hold(subject: &mut Subject) -> io::Result<()> {
 /// Attempts that failed so far, where they can be known now.
 async fn failed(subject: &Subject) -> io::Result<f64> {
     match subject {
-        Subject::Greenroom(greenroom) => greenroom.failed_attempts().await,
+        Subject::Greenroom(greenroom) | Subject::Relay { greenroom, .. } => greenroom.failed_attempts().await,
         Subject::Rival(_) => Ok(0.0),
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn run(
 ) -> io::Result<()> {
     match args.scenario {
         Scenario::Idle => idle(args, subject, run).await,
-        Scenario::Stream => speech::stream(args, service, subject, run).await,
+        Scenario::Stream | Scenario::Relay => speech::stream(args, service, subject, run).await,
         Scenario::Burst => speech::burst(args, service, subject, run).await,
         Scenario::Drop => losses::drop(args, service, subject, run).await,
         Scenario::Outage => losses::outage(args, service, subject, run).await,
@@ -69,6 +69,8 @@ struct Begin {
     subject: Usage,
     service: Usage,
     driver: Usage,
+    /// Of the client that speaks through Greenroom.
+    client: Option<Usage>,
     at: Instant,
 }
 
@@ -78,6 +80,7 @@ impl Begin {
             subject: subject.usage()?,
             service: service.usage()?,
             driver: Usage::own()?,
+            client: subject.client()?,
             at: Instant::now(),
         })
     }
@@ -89,6 +92,9 @@ impl Begin {
         let cpu = subject.usage()?.cpu_since(&self.subject);
         run.set("cpu_percent_of_a_core", percent(cpu));
         run.set("simulator_cpu_percent_of_a_core", percent(service.usage()?.cpu_since(&self.service)));
+        if let (Some(before), Some(after)) = (&self.client, subject.client()?) {
+            run.set("client_cpu_percent_of_a_core", percent(after.cpu_since(before)));
+        }
         run.set("driver_cpu_percent_of_a_core", percent(Usage::own()?.cpu_since(&self.driver)));
         Ok(cpu)
     }

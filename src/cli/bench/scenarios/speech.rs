@@ -37,7 +37,7 @@ pub(super) async fn stream(
     let begin = Begin::now(service, subject)?;
     match subject {
         Subject::Greenroom(greenroom) => speak_all(args, greenroom, run).await,
-        Subject::Rival(rival) => {
+        Subject::Relay { client: rival, .. } | Subject::Rival(rival) => {
             let_go(rival, args.seconds, run).await?;
         }
     }
@@ -62,7 +62,7 @@ pub(super) async fn burst(
     let begin = Begin::now(service, subject)?;
     match subject {
         Subject::Greenroom(greenroom) => speak_fast(args, greenroom, run).await,
-        Subject::Rival(rival) => {
+        Subject::Relay { client: rival, .. } | Subject::Rival(rival) => {
             let_go(rival, args.seconds, run).await?;
         }
     }

@@ -56,6 +56,35 @@ fn it_opens_when_half_of_enough_attempts_failed() {
 }
 
 #[test]
+fn it_opens_at_a_run_of_failures_however_many_successes_went_before() {
+    let mut world = wide_open();
+    for _ in 0..1_000 {
+        attempt(&mut world, AttemptOutcome::Confirmed);
+    }
+    for _ in 1..ENOUGH {
+        assert_eq!(attempt(&mut world, health_failure()), []);
+    }
+    // One that succeeds begins the run anew.
+    attempt(&mut world, AttemptOutcome::Confirmed);
+    open(&mut world);
+}
+
+#[test]
+fn a_run_of_failures_is_as_long_as_the_window() {
+    let mut world = wide_open();
+    for _ in 0..1_000 {
+        attempt(&mut world, AttemptOutcome::Confirmed);
+    }
+    // Half of the failures are forgotten with the successes of their time; what is left is below the least number.
+    for _ in 1..ENOUGH {
+        assert_eq!(attempt(&mut world, health_failure()), []);
+    }
+    world.pass(secs(10));
+    attempt(&mut world, health_failure());
+    assert_eq!(world.fleet.breaker_state(), BreakerState::Closed);
+}
+
+#[test]
 fn it_stays_closed_below_the_least_number_of_attempts() {
     let mut world = wide_open();
     for _ in 1..ENOUGH {

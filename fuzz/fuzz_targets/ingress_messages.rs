@@ -1,0 +1,4 @@
+//! See `greenroom::fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| greenroom::fuzz::run("ingress_messages", bytes));
