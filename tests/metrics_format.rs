@@ -91,7 +91,7 @@ fn exercise(metrics: &Metrics) {
     metrics.outbox_bytes().increment(4096.0);
     tenant.suspended();
     tenant.budget_exhausted();
-    let mut connection = tenant.connection(&Arc::default());
+    let mut connection = tenant.connection(&std::sync::Arc::default());
     connection.count_time();
     let upstream = metrics.upstream("main");
     upstream.breaker(BreakerLabel::Open);

@@ -26,18 +26,24 @@ async fn gauge_is_what_the_simulator_counts(world: &World) {
 
 #[actix_rt::test]
 async fn a_session_without_a_client_and_audio_is_closed_and_the_next_audio_wakes_it() {
-    let world = World::start("defaults.idle_timeout_s = 1\nGREENROOM_TENANTS__1__IDLE_TIMEOUT_S=0\n").await;
+    let world = World::start(
+        "defaults.idle_timeout_s = 1\nGREENROOM_TENANTS__1__IDLE_TIMEOUT_S=0\n\
+         GREENROOM_TENANTS__0__POOL=[{ avatar_id = \"warm\" }]\n",
+    )
+    .await;
     let orphan = world.running(ACME, "orphan").await;
     let kept = world.running(GLOBEX, "kept").await;
     let mut client = Client::arrive(world.process.manager(), ACME, "attended").await;
     client.ready().await;
+    // It has a connection, though nothing is confirmed on it.
+    gauge_is_what_the_simulator_counts(&world).await;
     let confirm = client.confirmed(16_000).await;
     world.wait_state(&orphan, "dormant").await;
     let record = world.simulator.record();
     let closed = record.iter().filter(|event| event.what == Happening::CloseReceived { code: Some(1000) });
     assert_eq!(closed.count(), 1, "{record:?}");
     gauge_is_what_the_simulator_counts(&world).await;
-    assert_eq!(world.live(), 2);
+    assert_eq!(world.live(), 3);
 
     let path = format!("/v1/sessions/{orphan}/requests?end=true&wait=true");
     let answer = world.audio(ACME, &path, silence(2)).await.expect(200);
@@ -48,6 +54,8 @@ async fn a_session_without_a_client_and_audio_is_closed_and_the_next_audio_wakes
     let session = client.session().to_owned();
     assert_eq!(world.session(&session).await["state"], "running");
     assert_eq!(world.session(&kept).await["state"], "running");
+    // What waits for a client in a pool is to be connected.
+    assert_eq!(world.attempts("warm"), 1);
     assert!(client.speak("one", &confirm.connection_id, 2).await > 0);
     gauge_is_what_the_simulator_counts(&world).await;
     drop(client);

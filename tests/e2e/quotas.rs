@@ -58,7 +58,7 @@ async fn requests_beyond_the_rate_get_429_and_another_tenant_notices_nothing() {
 
 #[actix_rt::test]
 async fn an_outbox_and_a_continuity_of_its_own_are_a_tenants_until_they_are_changed() {
-    let world = World::start("upstream.gate.per_second = 1\n").await;
+    let world = World::start("outbox.max_age_s = 3600\n").await;
     let body = json!({"id": "initech", "app_id": "a", "upstream_api_key": "upstream-initech",
         "outbox_bytes": 1 << 20, "continuity": "off"});
     let made = world.admin(Method::POST, "/v1/tenants", &body).await.expect(201);

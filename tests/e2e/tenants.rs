@@ -1,9 +1,13 @@
 //! Tenants that are made, changed and deleted over HTTP, while others are served.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use actix_http::Method;
-use greenroom::simulator::Happening;
+use greenroom::{
+    simulator::Happening,
+    store::{Batch, Bounds, Embedded, Expect, Key, Records, StoreKey, Vault, records::TenantRecord},
+};
+use secrecy::SecretBox;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -242,4 +246,76 @@ async fn a_new_upstream_key_releases_what_the_old_one_had_parked() {
     let tenant = world.admin(Method::GET, path, &Value::Null).await.expect(200);
     assert_eq!((&tenant["suspended"], &tenant["max_sessions"]), (&Value::Null, &json!(7)));
     world.end().await;
+}
+
+/// Changes the store of a process that has ended. A thread of its own: this one has a runtime, in which nothing can be
+/// waited for here.
+fn in_store<F: Future<Output = ()>>(directory: &TempDir, change: impl FnOnce(Records) -> F + Send) {
+    let path = directory.path().join("greenroom.redb");
+    std::thread::scope(|scope| {
+        let changed = scope.spawn(move || {
+            let store = Embedded::open(&path, Bounds::default(), Arc::new(|_report| {})).unwrap();
+            let key: Vec<u8> = (0..32).collect();
+            let key = SecretBox::new(Box::new(<[u8; 32]>::try_from(key).unwrap()));
+            let vault = Vault::new(Some(StoreKey::new(&key)), None, false);
+            let records = Records::new(Arc::new(store), Arc::new(vault));
+            actix_rt::System::new().block_on(async move {
+                change(records.clone()).await;
+                records.store().close().await.unwrap();
+            });
+        });
+        changed.join().unwrap();
+    });
+}
+
+#[actix_rt::test]
+async fn a_deletion_that_a_crash_cut_short_is_finished_by_the_next_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = durable(&directory).await;
+    let key = make(&world, &initech()).await;
+    let id = start_session(&world, &key, "gone").await;
+    let stays = world.running(ACME, "stays").await;
+    let attempts = world.attempts("gone");
+    let world = world
+        .restarted_after(|_config| {
+            in_store(&directory, async |records| {
+                let kept = records.tenant(&"initech".into()).await.unwrap().unwrap();
+                let leaving = TenantRecord { is_leaving: true, ..kept.record };
+                let batch = records.stage_tenant(Batch::new(), &leaving, Expect::At(kept.revision)).unwrap();
+                records.commit(batch).await.unwrap();
+            });
+        })
+        .await;
+    world.wait_state(&stays, "running").await;
+    assert_eq!((sessions_with(&world, &key).await, world.attempts("gone")), (401, attempts));
+    let world = world
+        .restarted_after(|_config| {
+            let session = id.as_str().into();
+            in_store(&directory, async move |records| {
+                assert!(records.tenant(&"initech".into()).await.unwrap().is_none());
+                assert!(records.store().get(&Key::session(&session)).await.unwrap().is_none());
+            });
+        })
+        .await;
+    make(&world, &initech()).await;
+    world.end().await;
+}
+
+#[actix_rt::test]
+async fn a_process_whose_file_has_a_tenant_that_was_made_over_http_does_not_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let world = durable(&directory).await;
+    make(&world, &initech()).await;
+    let config = on(directory.path());
+    world.end().await;
+    let text = format!(
+        "{config}server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"\n[[tenants]]\nid = \"initech\"\n\
+         app_id = \"a\"\nupstream_api_key = \"u\"\nkeys = [\"key-of-initech\"]\n"
+    );
+    let config = greenroom::config::parse(&text, "e2e", &std::collections::BTreeMap::new()).unwrap();
+    let Err(refused) = greenroom::cli::process::Process::start(&config).await else {
+        panic!("it has started")
+    };
+    let told = refused.to_string();
+    assert!(told.contains("initech") && told.contains("made over HTTP"), "{told}");
 }
