@@ -74,9 +74,10 @@ fn operator(app: &App, request: &HttpRequest) -> Result<Scope, Problem> {
     }
 }
 
-/// Whether the caller is on this machine.
+/// Whether the caller is on this machine, and no page of a site whose name was made to lead here.
 pub(super) fn is_local(request: &HttpRequest) -> bool {
     request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback())
+        && cross_site::is_asked_by_address(request)
 }
 
 /// Without an admin key the admin API only shows, and only to this machine.

@@ -4,6 +4,8 @@
 //! costs those who are no browser nothing: they send neither header. The order of the checks is the one of the Fetch
 //! Metadata guidance: the browser's own word first, `Origin` for browsers and plain-text addresses without it.
 
+use std::net::IpAddr;
+
 use actix_web::{
     HttpRequest,
     http::{Method, StatusCode, header},
@@ -53,6 +55,20 @@ pub(super) fn check(request: &HttpRequest) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::FORBIDDEN, "crossSite", detail))
 }
 
+/// Whether the client asks for an address or `localhost`, and not for a name. A site may let its own name lead to
+/// 127.0.0.1 and then read, as its own origin, what needs no key; it cannot do that to an address.
+pub(super) fn is_asked_by_address(request: &HttpRequest) -> bool {
+    let Some(host) = request.headers().get(header::HOST) else {
+        // No browser leaves it out.
+        return true;
+    };
+    let host = host.to_str().unwrap_or_default().to_ascii_lowercase();
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|c| c.is_ascii_digit()));
+    let name = name.map_or(host.as_str(), |(name, _)| name);
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare == "localhost" || bare.ends_with(".localhost") || bare.parse::<IpAddr>().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use actix_web::test::TestRequest;
@@ -82,6 +98,22 @@ mod tests {
             assert!(is_refused(Method::POST, headers), "{headers:?}");
             assert!(is_refused(Method::DELETE, headers), "{headers:?}");
             assert!(!is_refused(Method::GET, headers), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_somebody_let_lead_here_is_no_address() {
+        let is_address = |host: &str| {
+            is_asked_by_address(&TestRequest::default().insert_header(("host", host)).to_http_request())
+        };
+        for host in ["127.0.0.1", "127.0.0.1:8081", "[::1]:8081", "[::1]", "localhost:8081", "Ops.LOCALHOST"]
+        {
+            assert!(is_address(host), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:8081", "127.0.0.1.evil.example", "localhost.evil.example:80", ""]
+        {
+            assert!(!is_address(host), "{host}");
         }
     }
 

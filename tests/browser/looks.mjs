@@ -59,6 +59,8 @@ try {
     const { page } = console_;
     const picture = (name) => page.screenshot({ path: join(PICTURES, `${size}-${name}.png`), fullPage: true });
     async function bothThemes(name) {
+      // Between desk and phone one view shows the one thing that differs: rows that became cards.
+      if (size === "tablet" && name !== "trouble") return;
       for (const colorScheme of ["light", "dark"]) {
         await page.emulateMedia({ colorScheme });
         checks += await accessible(page, `${size}, ${name}, ${colorScheme}`);
@@ -116,7 +118,7 @@ try {
     await world.until("running", 141);
     await console_.close();
   }
-  console.log(`${checks} rules of axe passed over ${Object.keys(SIZES).length} sizes, two themes and six views; pictures in ${PICTURES}`);
+  console.log(`${checks} rules of axe passed over a desk, a tablet and a phone in two themes; pictures in ${PICTURES}`);
 } finally {
   await browser.close();
   await world.stop();
