@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot run its subject has failed")]
 
-use std::sync::Arc;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{ErrorKind, Write},

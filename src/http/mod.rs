@@ -23,6 +23,7 @@ mod sending;
 mod sessions;
 mod tenants;
 mod tls;
+mod upload;
 
 use std::{
     any::Any,

@@ -5,10 +5,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use actix_rt::task::JoinHandle;
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use prost::encoding::encode_varint;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -16,33 +15,20 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     App, Problem,
-    audio::{self, Intake},
     auth::Scope,
     body, idempotency,
-    sending::{self, Keyed, Target, Turn},
+    sending::{self, Target, Turn},
     sessions::find,
+    upload::{Promised, Unfinished, Upload},
 };
 use crate::{
-    outbox::{Outcome, Record, Refusal},
-    session::{
-        Accepted, AskRequest, AudioRefused, Finished, Interrupt, SendAudio, SessionEntry, Watch, Which,
-    },
-    store::StoreError,
+    outbox::{Outcome, Record},
+    session::{AskRequest, Finished, SessionEntry, Watch},
     wire,
 };
 
-/// How long audio waits for room in a full outbox while the client's body is not read: longer, and clients'
-/// keep-alives end the connection.
-const ROOM_DEADLINE: Duration = Duration::from_secs(15);
-/// How often room is looked for meanwhile.
-const ROOM_PAUSE: Duration = Duration::from_millis(25);
-
 /// How often it is looked whether a request that was sent before has its outcome.
 const OUTCOME_PAUSE: Duration = Duration::from_millis(50);
-
-/// Bytes of audio in one message to the service: half the least `upstream.max_message_bytes`, and a second of
-/// speech at the usual rate.
-const PIECE_BYTES: usize = 32 << 10;
 
 /// The media type of frames as length-delimited protobuf.
 const PROTOBUF: &str = "application/x-protobuf";
@@ -60,7 +46,7 @@ pub(super) struct SendQuery {
     req_id: Option<String>,
     /// Whether to answer when the request has its outcome.
     #[serde(default)]
-    wait: bool,
+    pub(super) wait: bool,
     /// Whether that answer has the frames; needs `wait=true`.
     #[serde(default)]
     frames: bool,
@@ -276,197 +262,7 @@ fn check_length(length: Option<usize>, bound: usize) -> Result<(), Problem> {
     }
 }
 
-/// A body on its way to a session.
-struct Upload<'a> {
-    app: &'a web::Data<App>,
-    entry: &'a SessionEntry,
-    req_id: String,
-    /// Whether the next piece is the request's first.
-    is_new: bool,
-    sent: usize,
-    finished: Option<oneshot::Receiver<Finished>>,
-    watch: Option<Watch>,
-    unfinished: Unfinished,
-    keyed: Option<Box<Keyed>>,
-    promised: Promised,
-}
-
-/// Whether it is written that the request was accepted.
-enum Promised {
-    /// Something else says so, or nothing is promised.
-    No,
-    /// With the first piece that is accepted.
-    Wanted,
-    /// It is being written.
-    Written(JoinHandle<Result<(), StoreError>>),
-}
-
-/// A request that is interrupted where its upload ends early: by a mistake in the body, or because the client is
-/// gone, when this is dropped with the handler.
-struct Unfinished {
-    entry: Arc<SessionEntry>,
-    /// `None` once there is nothing to interrupt.
-    req_id: Option<String>,
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(req_id) = self.req_id.take()
-            && let Some(address) = self.entry.address.load_full()
-        {
-            // One message for each upload that broke off, past the mailbox's bound, since nobody is left to wait.
-            address.do_send(Interrupt(Some(req_id)));
-        }
-    }
-}
-
-impl Upload<'_> {
-    async fn pass_on(
-        &mut self,
-        mut payload: web::Payload,
-        length: Option<usize>,
-        end: bool,
-    ) -> Result<(), Problem> {
-        let continues = !self.is_new;
-        let mut intake = Intake::new(&self.entry.spec.load(), continues, length);
-        let mut received = 0_usize;
-        while let Some(piece) = body::next_piece(&mut payload).await? {
-            received += piece.len();
-            if received > self.app.max_body_bytes {
-                return Err(Problem::too_large(self.app.max_body_bytes));
-            }
-            if let Some(keyed) = &mut self.keyed {
-                keyed.digest(&piece);
-            }
-            let mut audio = intake.feed(piece)?;
-            let is_last = Some(received) == length;
-            if is_last {
-                // What is wrong at the end is told before the end is.
-                audio = audio::join(&audio, intake.finish()?);
-            }
-            while audio.len() > PIECE_BYTES {
-                self.send(audio.split_to(PIECE_BYTES), false).await?;
-            }
-            if !audio.is_empty() {
-                self.send(audio, end && is_last).await?;
-                if end && is_last {
-                    return Ok(());
-                }
-            }
-        }
-        let rest = intake.finish()?;
-        if self.sent == 0 && rest.is_empty() && !continues {
-            return Err(Problem::unprocessable("emptyAudio", "the body holds no audio"));
-        }
-        if end || !rest.is_empty() {
-            self.send(rest, end).await?;
-        }
-        Ok(())
-    }
-
-    /// Sends one piece; while the outbox is full, the client's body is not read on.
-    async fn send(&mut self, audio: Bytes, end: bool) -> Result<(), Problem> {
-        let bytes = audio.len();
-        let deadline = tokio::time::Instant::now() + ROOM_DEADLINE;
-        loop {
-            // The outcome can only be watched from the first piece on, or early frames would be missed.
-            let watch = if self.sent == 0 { self.watch } else { None };
-            let which = if self.is_new { Which::New } else { Which::Open };
-            // It may be taken though its answer is not waited for.
-            self.note_taken(Some(self.sent));
-            let message =
-                || SendAudio { request: which(self.req_id.clone()), audio: audio.clone(), end, watch };
-            match self.app.manager.ask(self.entry, message).await? {
-                Ok(Accepted { req_id, finished }) => {
-                    if matches!(self.promised, Promised::Wanted) {
-                        let written = sending::note_accepted(self.app, self.entry, &req_id);
-                        self.promised = Promised::Written(written);
-                    }
-                    self.is_new = false;
-                    self.unfinished.req_id = Some(req_id);
-                    self.finished = finished.or_else(|| self.finished.take());
-                    self.sent += bytes;
-                    self.note_taken(Some(self.sent));
-                    return Ok(());
-                }
-                Err(AudioRefused::Ledger(
-                    Refusal::Full { .. } | Refusal::NoRoom { .. } | Refusal::TooManyPieces { .. },
-                )) if tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(ROOM_PAUSE).await;
-                }
-                Err(refused) => {
-                    self.note_taken(Some(self.sent).filter(|sent| *sent > 0));
-                    return Err(refused.into());
-                }
-            }
-        }
-    }
-
-    fn note_taken(&mut self, bytes: Option<usize>) {
-        if let Some(keyed) = &mut self.keyed {
-            keyed.note_taken(bytes);
-        }
-    }
-
-    async fn answer(
-        mut self,
-        passed_on: Result<(), Problem>,
-        query: &SendQuery,
-        request: &HttpRequest,
-    ) -> Result<HttpResponse, Problem> {
-        let passed_on = match passed_on {
-            Ok(()) => self.keep().await.map_err(|error| Problem::unkept(&self.req_id, error)),
-            Err(problem) => {
-                if let Some(keyed) = self.keyed.take() {
-                    keyed.give_up().await;
-                }
-                Err(problem)
-            }
-        };
-        match (passed_on, self.finished.take()) {
-            (Ok(()), finished) => {
-                self.unfinished.req_id = None;
-                match finished {
-                    Some(finished) if query.wait => self.answer_when_finished(finished, request).await,
-                    Some(_) | None => {
-                        let answer = sending::accepted(&self.req_id, self.sent as u64);
-                        Ok(idempotency::response(&answer, false))
-                    }
-                }
-            }
-            // Whoever waits for the outcome gets it, also when it came before the end of the body.
-            (Err(problem), Some(finished)) if query.wait && problem.is_request_ended() => {
-                self.answer_when_finished(finished, request).await
-            }
-            (Err(problem), _) if self.sent > 0 => Err(problem.about_request(&self.req_id)),
-            (Err(problem), _) => Err(problem),
-        }
-    }
-
-    /// Returns when it is written that the audio was taken.
-    async fn keep(&mut self) -> Result<(), StoreError> {
-        if let Promised::Written(written) = std::mem::replace(&mut self.promised, Promised::No) {
-            // It is aborted by the end of the process only.
-            written.await.unwrap_or(Err(StoreError::Closed))?;
-        }
-        match self.keyed.take() {
-            Some(keyed) => keyed.answer().await,
-            None => Ok(()),
-        }
-    }
-
-    async fn answer_when_finished(
-        &self,
-        finished: oneshot::Receiver<Finished>,
-        request: &HttpRequest,
-    ) -> Result<HttpResponse, Problem> {
-        let answer = answer_when_finished(self.entry, finished, request).await?;
-        self.app.manager.journal().settled_request(&self.entry.id, &self.req_id).await?;
-        Ok(answer)
-    }
-}
-
-async fn answer_when_finished(
+pub(super) async fn answer_when_finished(
     entry: &SessionEntry,
     finished: oneshot::Receiver<Finished>,
     request: &HttpRequest,

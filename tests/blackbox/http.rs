@@ -125,6 +125,7 @@ impl Client {
     }
 
     /// One that keeps no answers.
+    #[allow(dead_code, reason = "only the chaos, which has this file too, makes as many calls")]
     pub(crate) fn forgetful(&self) -> Self {
         Self { heard: None, ..self.clone() }
     }

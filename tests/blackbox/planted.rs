@@ -106,9 +106,8 @@ fn found(planted: &Planted, bytes: &[u8]) -> Vec<String> {
         .collect();
     // The service's session tokens, which are drawn by the simulator.
     let token = |rest: &str| rest.len() >= 12 && rest.bytes().take(12).all(|byte| byte.is_ascii_hexdigit());
-    found.extend(text.match_indices("sim_").filter_map(|(at, mark)| {
-        token(&text[at + mark.len()..]).then(|| format!("a session token: {}", near(at)))
-    }));
+    let tokens = text.match_indices("sim_").filter(|(at, mark)| token(&text[at + mark.len()..]));
+    found.extend(tokens.map(|(at, _)| format!("a session token: {}", near(at))));
     found
 }
 
