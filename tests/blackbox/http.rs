@@ -116,6 +116,7 @@ impl Client {
     }
 
     /// One that keeps no answers.
+    #[allow(dead_code, reason = "for tests that ask for hours, which share this file")]
     pub(crate) fn forgetful(&self) -> Self {
         Self { heard: None, ..self.clone() }
     }
