@@ -132,7 +132,7 @@ fn what_is_not_there_is_404_and_a_wrong_method_405_with_those_that_are_allowed()
         for (method, path, allowed) in [
             ("PUT", "/v1/sessions".to_owned(), "GET, HEAD, POST"),
             ("DELETE", "/v1/sessions".to_owned(), "GET, HEAD, POST"),
-            ("POST", format!("/v1/sessions/{id}"), "GET, HEAD, DELETE"),
+            ("POST", format!("/v1/sessions/{id}"), "GET, HEAD, PATCH, DELETE"),
             ("GET", format!("/v1/sessions/{id}/requests"), "POST"),
             ("POST", format!("/v1/sessions/{id}/requests/r"), "GET, HEAD"),
             ("GET", format!("/v1/sessions/{id}/interrupt"), "POST"),

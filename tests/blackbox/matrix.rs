@@ -27,6 +27,8 @@ fn parameter(before: &str, name: &str, session: &str, request: &str) -> String {
         ("sessions" | "s", "id") => session,
         ("requests", "req_id") => request,
         ("tenants", "id") => "acme",
+        // Keys of the file have such names, and are not changed over HTTP.
+        ("keys", "name") => "some",
         ("upstreams", "name") => "primary",
         _ => panic!("/{before}/{{{name}}}: say in tests/blackbox/matrix.rs what stands for it"),
     }
@@ -53,6 +55,11 @@ impl Call {
             Some(b"pcm!".to_vec())
         } else if path == "/v1/sessions" && method == "POST" {
             Some(json!({"avatar_id": "made", "tenant": "acme"}).to_string().into_bytes())
+        } else if path == "/v1/tenants" && method == "POST" {
+            let made = json!({"id": "made", "app_id": "app-of-made", "upstream_api_key": "upstream-of-made"});
+            Some(made.to_string().into_bytes())
+        } else if path.ends_with("/keys") {
+            Some(json!({"name": "second"}).to_string().into_bytes())
         } else if path.ends_with("/interrupt") {
             Some(json!({"req_id": request}).to_string().into_bytes())
         } else {
@@ -138,6 +145,11 @@ fn is_served(call: &Call, client: &Client) {
     if call.path.ends_with("/pause") || call.path.ends_with("/resume") {
         // A session without egress, whose frames its owner plays.
         answer.is_problem(409, "pauseUnsupported");
+        return;
+    }
+    let changes_a_tenant = call.path.starts_with("/v1/tenants/acme/keys") || call.path == "/v1/tenants/acme";
+    if changes_a_tenant && call.method != "GET" {
+        answer.is_problem(409, "managedByFile");
         return;
     }
     assert!((200..300).contains(&answer.status), "{}: {answer:?}", call.name());

@@ -23,6 +23,7 @@ def mostly(known):
 schemathesis.openapi.format("session-id", mostly(KNOWN["sessions"]))
 schemathesis.openapi.format("request-id", mostly(KNOWN["requests"]))
 schemathesis.openapi.format("tenant-id", st.sampled_from(KNOWN["tenants"]))
+schemathesis.openapi.format("key-name", st.sampled_from(["some", "first"]))
 schemathesis.openapi.format("upstream-name", mostly(["primary"]))
 # Each is used once: the same with another body is refused, as it should be.
 schemathesis.openapi.format("idempotency-key", st.uuids().map(str))
@@ -53,12 +54,15 @@ EXPLAINED = [
         }
         for path in ("/v1/auth/session-token", "/v1/console/session-tokens", "/session-tokens")
     ),
-    {
-        "operation": "POST /v1/sessions",
-        "status": 422,
-        "codes": {"idempotencyKeyReused"},
-        "reason": "one key is tried with several bodies, and only the first of them is to be carried out",
-    },
+    *(
+        {
+            "operation": f"POST {path}",
+            "status": 422,
+            "codes": {"idempotencyKeyReused"},
+            "reason": "one key is tried with several bodies, and only the first of them is to be carried out",
+        }
+        for path in ("/v1/sessions", "/v1/sessions/{id}/requests", "/v1/tenants", "/v1/tenants/{id}/keys")
+    ),
     *(
         {
             "operation": f"{method} /v1/sessions/{{id}}",

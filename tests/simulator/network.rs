@@ -27,6 +27,19 @@ async fn a_stalled_connection_reads_nothing_for_so_long_and_writes_on() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_while_nothing_is_read_counts_no_more() {
+    let simulator = fast().await;
+    let stall = Effect::Stall { ms: 60_000 };
+    simulator.add_fault(Fault::new(Point::AfterChunks(1), stall)).unwrap();
+    let mut client = Client::session(&simulator, "a").await;
+    client.audio("r", 1280, true).await;
+    client.frames("r").await;
+    drop(client);
+    // Within the deadline of a wait, which is far shorter than the stall.
+    until(&simulator, |stats| stats.connections.live == 0).await;
+}
+
+#[tokio::test]
 async fn a_trickling_connection_writes_only_so_fast_and_loses_nothing() {
     let simulator = with(|config| config.frame_bytes = 1000).await;
     let trickle = Effect::Trickle { bytes_per_s: 20_000 };

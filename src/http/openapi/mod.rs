@@ -133,12 +133,25 @@ fn mend(document: &mut Value) {
     let patch = &mut schemas["SessionPatch"];
     patch["properties"]["labels"] = labels;
     patch["additionalProperties"] = json!(false);
+    new_tenant(schemas);
     // An empty body is an empty object.
     document["paths"]["/v1/sessions/{id}"]["patch"]["requestBody"]["required"] = json!(false);
     for word in ["interrupt", "pause", "resume"] {
         let path = format!("/v1/sessions/{{id}}/{word}");
         document["paths"][path]["post"]["requestBody"]["required"] = json!(false);
     }
+}
+
+/// A new tenant has the settings of every tenant beside its name, and must have two of them.
+fn new_tenant(schemas: &mut Value) {
+    let settings = schemas["TenantSettings"]["properties"].as_object().cloned();
+    let Some(settings) = settings else { return };
+    let new = &mut schemas["NewTenant"];
+    if let Some(properties) = new["properties"].as_object_mut() {
+        properties.extend(settings);
+    }
+    new["required"] = json!(["id", "app_id", "upstream_api_key"]);
+    new["additionalProperties"] = json!(false);
 }
 
 /// Takes out `int32` and `int64`: ours are unsigned, and have their bounds beside them.

@@ -134,9 +134,6 @@ pub(in crate::http) struct New {
     id: String,
     /// What its first key is called, `first` where it is left out.
     key: Option<Key>,
-    #[schema(inline)]
-    #[serde(flatten)]
-    settings: Settings,
 }
 
 /// A tenant that is to be made.
