@@ -142,6 +142,15 @@ impl Problem {
         Self { detail, ..error.into() }
     }
 
+    /// A request has its outcome, which cannot be written yet: to send its audio again would speak it twice.
+    pub(super) fn unwritten(req_id: &str, error: StoreError) -> Self {
+        let detail = format!(
+            "request {req_id} has its outcome, which could not be written: {error}; do not send it again, ask for its \
+             outcome by its id"
+        );
+        Self { detail, ..error.into() }
+    }
+
     fn with_retry_after(mut self, seconds: u32) -> Self {
         self.retry_after_s = Some(seconds);
         self

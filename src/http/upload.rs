@@ -215,7 +215,8 @@ impl Upload<'_> {
         request: &HttpRequest,
     ) -> Result<HttpResponse, Problem> {
         let answer = answer_when_finished(self.entry, finished, request).await?;
-        self.app.manager.journal().settled_request(&self.entry.id, &self.req_id).await?;
+        let written = self.app.manager.journal().settled_request(&self.entry.id, &self.req_id).await;
+        written.map_err(|error| Problem::unwritten(&self.req_id, error))?;
         Ok(answer)
     }
 }

@@ -219,6 +219,12 @@ fn speak(shared: &Shared, nobody: &Client, number: usize, random: &mut StdRng) -
             shared.clips.lock().unwrap().push(clip(req_id, outcome == "completed"));
             true
         }
+        // It may have been spoken, with an outcome that a full disk does not take.
+        503 if answer.json()["code"] == "storeUnavailable" => {
+            shared.tell(epoch, tenant, "none");
+            shared.clips.lock().unwrap().push(clip(None, false));
+            false
+        }
         // Parked, failed, deleted; no room, or no time: so after a long stop, where the head waited too long to be read.
         404 | 408 | 409 | 413 | 429 | 503 => false,
         _ => panic!("speaking in {avatar}: {answer:?}"),
