@@ -122,7 +122,6 @@ fn what_is_not_there_is_404_and_a_wrong_method_405_with_those_that_are_allowed()
             ("GET", "/v1/session"),
             ("GET", "/v1/sessions/"),
             ("GET", "/favicon.ico"),
-            ("POST", "/"),
         ] {
             let body = (method == "POST").then_some(&b""[..]);
             client.call(method, path, body).is_problem(404, "notFound");
@@ -148,9 +147,11 @@ fn what_is_not_there_is_404_and_a_wrong_method_405_with_those_that_are_allowed()
         admin.send(path, b"").is_problem(404, "notFound");
     }
     refuses_method(&admin.send("/metrics", b""), "GET, HEAD");
+    refuses_method(&admin.send("/", b""), "GET, HEAD");
+    world.greenroom.acme.send("/", b"").is_problem(404, "notFound");
     refuses_method(&admin.get("/v1/drain"), "POST");
     // Operators' paths are not on the data plane.
-    for path in ["/metrics", "/readyz", "/v1/codes", "/v1/upstreams"] {
+    for path in ["/", "/metrics", "/readyz", "/v1/codes", "/v1/upstreams", "/v1/tenants", "/v1/audit"] {
         world.greenroom.acme.get(path).is_problem(404, "notFound");
     }
     world.greenroom.acme.send(&format!("/v1/sessions/{id}/park"), b"").is_problem(404, "notFound");

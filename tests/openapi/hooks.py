@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+from datetime import datetime
 
 import schemathesis
 from hypothesis import strategies as st
@@ -29,6 +30,11 @@ schemathesis.openapi.format("upstream-name", mostly(["primary"]))
 schemathesis.openapi.format("idempotency-key", st.uuids().map(str))
 ids = st.text("0123456789abcdefghjkmnpqrstvwxyz", min_size=26, max_size=26)
 schemathesis.openapi.format("session-cursor", cursors("ses_", ids))
+schemathesis.openapi.format("tenant-cursor", cursors("", st.sampled_from(["acme", "globex", "zebra"])))
+schemathesis.openapi.format(
+    "utc-time",
+    st.datetimes(datetime(2027, 1, 1), datetime(2099, 1, 1)).map(lambda time: time.strftime("%Y-%m-%dT%H:%M:%SZ")),
+)
 schemathesis.openapi.format("audit-cursor", cursors("audit_", st.integers(1, 10**6).map(str)))
 schemathesis.openapi.media_type(
     "application/octet-stream",

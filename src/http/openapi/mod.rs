@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::{App, Surface, admin, audit, patching, playing, requests, sessions, tenants};
+use crate::errors::{Action, ErrorCode};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -144,11 +145,21 @@ fn mend(document: &mut Value) {
 
 /// A new tenant has the settings of every tenant beside its name, and must have two of them.
 fn new_tenant(schemas: &mut Value) {
-    let settings = schemas["TenantSettings"]["properties"].as_object().cloned();
-    let Some(settings) = settings else { return };
+    let Some(settings) = schemas.get_mut("TenantSettings") else { return };
+    settings["additionalProperties"] = json!(false);
+    let mut actions: Vec<Value> = Action::ALL.into_iter().map(|action| json!(action.as_str())).collect();
+    actions.push(Value::Null);
+    let policy = &mut settings["properties"]["policy"];
+    policy["propertyNames"] = json!({"enum": ErrorCode::ALL.map(ErrorCode::as_str)});
+    policy["additionalProperties"] = json!({"enum": actions});
+    let Some(settings) = settings["properties"].as_object().cloned() else { return };
     let new = &mut schemas["NewTenant"];
     if let Some(properties) = new["properties"].as_object_mut() {
         properties.extend(settings);
+        for name in ["app_id", "upstream_api_key"] {
+            // These have no default that null could stand for.
+            properties[name]["type"] = json!("string");
+        }
     }
     new["required"] = json!(["id", "app_id", "upstream_api_key"]);
     new["additionalProperties"] = json!(false);

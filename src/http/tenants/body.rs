@@ -28,10 +28,10 @@ fn own<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Resul
 #[schema(as = TenantSettings, example = json!({"max_sessions": 500, "requests_per_second": 50}))]
 pub(in crate::http) struct Settings {
     /// Its app id at the avatar service.
-    #[schema(max_length = 256)]
+    #[schema(min_length = 1, max_length = 256, pattern = "^[!-~]+$")]
     app_id: Option<String>,
     /// Its API key there. It is sealed, and never shown again.
-    #[schema(value_type = Option<String>, format = Password, min_length = 1, max_length = 4096)]
+    #[schema(value_type = Option<String>, format = Password, min_length = 1, max_length = 4096, pattern = "^[!-~]+$")]
     upstream_api_key: Option<SecretString>,
     /// Most sessions at once.
     #[serde(default, deserialize_with = "own")]
@@ -104,7 +104,7 @@ pub(in crate::http) struct Key {
     name: String,
     /// From when on it is nobody's: RFC 3339, UTC; left out is never.
     #[serde(default)]
-    #[schema(format = DateTime)]
+    #[schema(format = "utc-time")]
     expires_at: Option<String>,
 }
 
@@ -125,7 +125,7 @@ fn time(text: &str) -> Result<SystemTime, Problem> {
 /// A tenant that is to be made, as it is documented; [`Wanted::read`] reads it in parts.
 #[derive(ToSchema)]
 #[schema(as = NewTenant, example = json!({
-    "id": "acme", "app_id": "app_123", "upstream_api_key": "the key at the avatar service", "max_sessions": 200
+    "id": "acme", "app_id": "app_123", "upstream_api_key": "its-key-at-the-avatar-service", "max_sessions": 200
 }))]
 #[expect(dead_code, reason = "only its schema is used")]
 pub(in crate::http) struct New {

@@ -15,6 +15,7 @@ use super::{
     auth::Scope,
     body as bodies,
     idempotency::{self, Turn},
+    request_id,
 };
 use crate::{
     manager::{
@@ -57,7 +58,7 @@ async fn to_its_end<F>(change: F) -> Result<HttpResponse, Problem>
 where
     F: Future<Output = Result<HttpResponse, Problem>> + 'static,
 {
-    actix_rt::spawn(change).await.unwrap_or_else(|error| {
+    request_id::spawn(change).await.unwrap_or_else(|error| {
         Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error.to_string()))
     })
 }
@@ -83,7 +84,7 @@ pub(super) struct ListQuery {
     #[param(minimum = 1, maximum = 500)]
     limit: Option<usize>,
     /// `next_cursor` of the page before.
-    #[param(format = "cursor")]
+    #[param(format = "tenant-cursor")]
     cursor: Option<String>,
 }
 
