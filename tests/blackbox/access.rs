@@ -70,6 +70,7 @@ fn another_tenants_session_looks_exactly_as_one_that_is_absent() {
     let asks = [
         ("GET", "", None),
         ("DELETE", "", None),
+        ("PATCH", "", Some(&b"{\"labels\": {\"a\": \"b\"}}"[..])),
         ("POST", "/requests", Some(&b"pcm!"[..])),
         ("POST", "/requests?wait=true", Some(b"odd")),
         ("GET", "/requests/some", None),
