@@ -51,6 +51,8 @@ pub(crate) struct Slot {
     pub(crate) should: Should,
     /// What was asked for and not answered.
     pub(crate) asked: Option<Should>,
+    /// How often the unparking of its whole tenant has begun or ended.
+    unparks: usize,
     generation: usize,
 }
 
@@ -104,7 +106,7 @@ impl Shared {
         let shared = Self::default();
         let slot = |number: usize| {
             let (tenant, avatar) = (TENANTS[number % 2], format!("avatar-{number}-0"));
-            Slot { tenant, avatar, id: None, should: Should::Run, asked: None, generation: 0 }
+            Slot { tenant, avatar, id: None, should: Should::Run, asked: None, unparks: 0, generation: 0 }
         };
         shared.slots.lock().unwrap().extend((0..count).map(slot));
         Arc::new(shared)
@@ -127,12 +129,19 @@ impl Shared {
         change(&mut self.slots.lock().unwrap()[number]);
     }
 
-    /// A tenant is unparked as a whole, with those of its sessions that somebody had parked.
-    pub(crate) fn unpark_all(&self, tenant: &str) {
+    /// A tenant is about to be unparked as a whole, with those of its sessions that somebody had parked; or that has
+    /// been answered, and nothing can be said of who was parked since `begun`.
+    pub(crate) fn unpark_all(&self, tenant: &str, begun: Option<Instant>) {
         let mut slots = self.slots.lock().unwrap();
-        for slot in slots.iter_mut().filter(|slot| slot.tenant == tenant && slot.asked.is_none()) {
-            slot.asked = Some(Should::Run);
+        for slot in slots.iter_mut().filter(|slot| slot.tenant == tenant) {
+            slot.unparks += 1;
+            if slot.asked.is_none() {
+                slot.asked = Some(Should::Run);
+            }
             self.end_quiet(&slot.avatar);
+            if let Some(begun) = begun {
+                self.quiet.lock().unwrap().retain(|quiet| quiet.avatar != slot.avatar || quiet.from < begun);
+            }
         }
     }
 
@@ -248,7 +257,7 @@ pub(crate) fn operator(
 }
 
 fn carry_out(shared: &Shared, admin: &Client, order: Order, number: usize) {
-    let Slot { id: Some(id), avatar, should, .. } = shared.slot(number) else { return };
+    let Slot { id: Some(id), avatar, should, unparks, .. } = shared.slot(number) else { return };
     let path = format!("/v1/sessions/{id}");
     let (method, path, wanted) = match order {
         // A restart lifts a park.
@@ -277,10 +286,16 @@ fn carry_out(shared: &Shared, admin: &Client, order: Order, number: usize) {
     shared.change(number, |slot| slot.asked = Some(wanted));
     // A refusal of the store may have come after it was carried out.
     let answered = admin.try_call(method, &path, None).is_ok_and(|answer| answer.status == 200);
-    if answered {
-        shared.change(number, |slot| (slot.should, slot.asked) = (wanted, None));
+    if !answered {
+        return;
     }
-    if answered && wanted == Should::Park {
+    if wanted == Should::Park && shared.slot(number).unparks != unparks {
+        // Its tenant was unparked meanwhile, before or after it: nobody here knows.
+        shared.change(number, |slot| slot.should = Should::Run);
+        return;
+    }
+    shared.change(number, |slot| (slot.should, slot.asked) = (wanted, None));
+    if wanted == Should::Park {
         shared.quiet.lock().unwrap().push(Quiet { avatar, from: Instant::now(), to: None });
     }
 }

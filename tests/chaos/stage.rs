@@ -95,7 +95,7 @@ fn begin(
     }
 }
 
-fn end(ground: &mut Ground, shared: &Shared, number: usize, step: &Step) {
+fn end(ground: &mut Ground, shared: &Arc<Shared>, number: usize, step: &Step) {
     match step.act {
         Act::Drop { .. }
         | Act::Close { .. }
@@ -112,9 +112,11 @@ fn end(ground: &mut Ground, shared: &Shared, number: usize, step: &Step) {
             ground.forget(number);
             // An operator who may find that nobody answers; the probe finds it out too.
             let (admin, path) = (ground.admin.forgetful(), format!("/v1/tenants/{}/unpark", TENANTS[tenant]));
-            shared.unpark_all(TENANTS[tenant]);
+            shared.unpark_all(TENANTS[tenant], None);
+            let (shared, begun) = (Arc::clone(shared), Instant::now());
             thread::spawn(move || {
                 let _ = admin.try_call("POST", &path, None);
+                shared.unpark_all(TENANTS[tenant], Some(begun));
             });
         }
         Act::SlowLink => ground.slow_link(false),
