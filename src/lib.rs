@@ -8,6 +8,7 @@ pub mod recovery;
 // The shell.
 pub mod cli;
 pub mod config;
+pub mod events;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 pub mod http;

@@ -8,7 +8,7 @@ use crate::source::{Source, bracket_end, paths, split_arguments, without_items, 
 const MAX_LINES: usize = 500;
 
 const CORE: [&str; 3] = ["errors", "recovery", "outbox"];
-const LEAVES: [&str; 4] = ["tenants", "store", "telemetry", "config"];
+const LEAVES: [&str; 5] = ["tenants", "store", "telemetry", "events", "config"];
 /// The shell, outermost first: each may import those after it.
 const SHELL: [&str; 7] = ["fuzz", "cli", "http", "manager", "session", "upstream", "wire"];
 
@@ -20,7 +20,7 @@ pub(crate) fn allowed(module: &str) -> Vec<&'static str> {
         "outbox" => vec!["errors", "recovery"],
         // The simulator must not hide a mistake of the client in a mistake of its own.
         "simulator" => vec!["wire"],
-        "wire" | "store" | "telemetry" | "config" => CORE.to_vec(),
+        "wire" | "store" | "telemetry" | "events" | "config" => CORE.to_vec(),
         "tenants" => [&CORE[..], &["config"]].concat(),
         "main" => vec!["cli"],
         shell => {
