@@ -11,6 +11,7 @@ use super::keeping;
 pub use super::keeping::StoreUnusable;
 use crate::{
     config::{Config, ConfigFile, Tls, UpstreamAuth},
+    events::Bus,
     http::{self, ListenerTls, Listeners, ProcessLifecycle},
     manager::{self, Limits, ManagerHandle, Opened, Reloader, Roster, Running, TenantsUnusable, Undone},
     outbox::LedgerConfig,
@@ -38,6 +39,7 @@ pub struct Process {
     listeners: Listeners,
     lifecycle: Arc<ProcessLifecycle>,
     metrics: Arc<Metrics>,
+    events: Bus,
     records: Records,
     upkeep: JoinHandle<()>,
     reload: Arc<Notify>,
@@ -96,7 +98,9 @@ impl Process {
         let reload = Arc::new(Notify::new());
         let certificates: Vec<_> = [&data_tls, &admin_tls].into_iter().flatten().cloned().collect();
         let opened = Opened::read(config, &records, pepper, &metrics).await?;
-        let running = manager::start(manager_setup(config, opened.roster(), &metrics, &records))?;
+        let events = Bus::default();
+        let setup = manager_setup(config, opened.roster(), &metrics, &records, &events);
+        let running = manager::start(setup)?;
         let tenants = opened.with(running.handle.clone());
         let reloader = Reloader::new(tenants.clone(), config, file);
         let restored = running.handle.restore().await.map_err(StartError::Sessions)?;
@@ -130,7 +134,18 @@ impl Process {
         }
         let upkeep = keeping::look_after(records.clone(), config.store.encryption_key_previous.is_some());
         let shutdown = config.server.shutdown;
-        Ok(Self { running, reloader, listeners, lifecycle, metrics, records, upkeep, reload, shutdown })
+        Ok(Self {
+            running,
+            reloader,
+            listeners,
+            lifecycle,
+            metrics,
+            events,
+            records,
+            upkeep,
+            reload,
+            shutdown,
+        })
     }
 
     /// Where the data plane listens.
@@ -179,6 +194,8 @@ impl Process {
     pub async fn stop(self) -> bool {
         self.lifecycle.drain();
         let in_time = self.running.stop(self.shutdown).await;
+        // Streams end with it, which would hold the listeners up.
+        self.events.close();
         self.listeners.stop().await;
         self.upkeep.abort();
         if let Err(error) = self.records.store().close().await {
@@ -217,6 +234,7 @@ fn manager_setup(
     roster: Roster,
     metrics: &Arc<Metrics>,
     records: &Records,
+    events: &Bus,
 ) -> manager::Setup {
     manager::Setup {
         upstream: Arc::new(upstream_config(config)),
@@ -229,6 +247,7 @@ fn manager_setup(
             ..LedgerConfig::default()
         },
         outbox: Arc::new(OutboxBudget::new(config.outbox.total_bytes)),
+        events: events.clone(),
         records: records.clone(),
         limits: Limits {
             max_sessions: config.sessions.max as usize,
