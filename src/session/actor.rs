@@ -187,8 +187,7 @@ impl SessionActor {
                     metrics.shortage(shortage);
                 }
                 self.log_error(error);
-                let (action, at) = (recovery.policy.answer(error).as_str(), self.context.clock.now());
-                self.context.tell(What::Error { error: ErrorDetail::new(Arc::clone(error), action, at) });
+                self.tell_error(error);
             }
             Count::Restart(code) => metrics.restart(*code),
             Count::Park(code) => tenant.park(*code),
@@ -207,6 +206,17 @@ impl SessionActor {
                 self.session.borrow_mut().recovered_after = Some(*after);
             }
         }
+    }
+
+    fn tell_error(&self, error: &Arc<SessionError>) {
+        let action = self.context.tenant.recovery().policy.answer(error).as_str();
+        // The same moment as the session shows, which was noted a turn ago.
+        let noted = match self.session.borrow().lifecycle.last_error() {
+            Some((last, at)) if Arc::ptr_eq(last, error) => Some(at),
+            Some(_) | None => None,
+        };
+        let at = noted.unwrap_or_else(|| self.context.clock.now());
+        self.context.tell(What::Error { error: ErrorDetail::new(Arc::clone(error), action, at) });
     }
 
     fn log_error(&self, error: &SessionError) {
