@@ -16,7 +16,7 @@ use greenroom::{
 };
 
 /// The contract: every metric, its type and its labels.
-const FAMILIES: [(&str, &str, &[&str]); 27] = [
+const FAMILIES: [(&str, &str, &[&str]); 28] = [
     ("greenroom_session_errors_total", "counter", &["code", "phase"]),
     ("greenroom_tenant_errors_total", "counter", &["code", "tenant"]),
     ("greenroom_upstream_connections", "gauge", &["tenant"]),
@@ -43,6 +43,7 @@ const FAMILIES: [(&str, &str, &[&str]); 27] = [
     ("greenroom_tls_reloads_total", "counter", &["listener", "result"]),
     ("greenroom_host_shortages_total", "counter", &["resource"]),
     ("greenroom_invariant_breaches_total", "counter", &["invariant"]),
+    ("greenroom_traces_total", "counter", &["outcome"]),
     ("greenroom_build_info", "gauge", &["commit", "version"]),
 ];
 

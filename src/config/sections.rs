@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 use super::{
     Admin, Config, Deadlines, Defaults, Ingress, LogFormat, Outbox, PartialFailure, Recovery, Server,
     Sessions, Telemetry, Tenant, Upstream, UpstreamAuth,
+    otlp::read_otlp,
     reader::Section,
     store::read_store,
     tenants::{check_key, read_policy, read_tenants},
@@ -264,5 +265,6 @@ fn read_telemetry(section: &Section<'_>) -> Telemetry {
         ),
         log_level: level.unwrap_or(default.log_level),
         max_tenant_labels: section.count("max_tenant_labels", default.max_tenant_labels, 0..=10_000),
+        otlp: section.section("otlp", read_otlp),
     }
 }
