@@ -1,16 +1,19 @@
 //! The composition root: from a configuration to a running Greenroom, and back to nothing.
 //!
 //! Starting binds both addresses before anything else, so that a port in use ends the start with nothing to
-//! undo. Stopping goes in one order: no new session; every connection closed; the threads; the listeners; the store.
+//! undo. Stopping goes in one order: no new session; every connection closed; the threads; the listeners; the traces; the
+//! store.
 
 use std::{io, net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 
 use tokio::{sync::Notify, task::JoinHandle};
+use url::Url;
 
 use super::keeping;
 pub use super::keeping::StoreUnusable;
 use crate::{
     config::{Config, ConfigFile, Tls, UpstreamAuth},
+    events::Bus,
     http::{self, ListenerTls, Listeners, ProcessLifecycle},
     manager::{self, Limits, ManagerHandle, Opened, Reloader, Roster, Running, TenantsUnusable, Undone},
     outbox::LedgerConfig,
@@ -19,6 +22,7 @@ use crate::{
     store::Records,
     telemetry::Metrics,
     tenants::AdminKey,
+    traces::{Peer, Peers, Traces, TracesUnusable},
     upstream::{Auth, Deadlines, Pace, Sources, UpstreamConfig},
 };
 
@@ -38,6 +42,8 @@ pub struct Process {
     listeners: Listeners,
     lifecycle: Arc<ProcessLifecycle>,
     metrics: Arc<Metrics>,
+    events: Bus,
+    traces: Option<Traces>,
     records: Records,
     upkeep: JoinHandle<()>,
     reload: Arc<Notify>,
@@ -59,6 +65,9 @@ pub enum StartError {
     /// The sessions of an earlier process cannot be had.
     #[error("the sessions of an earlier process cannot be restored: {0}")]
     Sessions(Undone),
+    /// Traces are asked for and cannot be had.
+    #[error(transparent)]
+    Traces(#[from] TracesUnusable),
 }
 
 /// Why a process ends.
@@ -96,7 +105,10 @@ impl Process {
         let reload = Arc::new(Notify::new());
         let certificates: Vec<_> = [&data_tls, &admin_tls].into_iter().flatten().cloned().collect();
         let opened = Opened::read(config, &records, pepper, &metrics).await?;
-        let running = manager::start(manager_setup(config, opened.roster(), &metrics, &records))?;
+        let events = Bus::default();
+        let traces = Traces::start(&config.telemetry.otlp, peers(config), &events, &metrics)?;
+        let setup = manager_setup(config, opened.roster(), &metrics, &records, &events);
+        let running = manager::start(setup)?;
         let tenants = opened.with(running.handle.clone());
         let reloader = Reloader::new(tenants.clone(), config, file);
         let restored = running.handle.restore().await.map_err(StartError::Sessions)?;
@@ -130,7 +142,19 @@ impl Process {
         }
         let upkeep = keeping::look_after(records.clone(), config.store.encryption_key_previous.is_some());
         let shutdown = config.server.shutdown;
-        Ok(Self { running, reloader, listeners, lifecycle, metrics, records, upkeep, reload, shutdown })
+        Ok(Self {
+            running,
+            reloader,
+            listeners,
+            lifecycle,
+            metrics,
+            events,
+            traces,
+            records,
+            upkeep,
+            reload,
+            shutdown,
+        })
     }
 
     /// Where the data plane listens.
@@ -179,7 +203,12 @@ impl Process {
     pub async fn stop(self) -> bool {
         self.lifecycle.drain();
         let in_time = self.running.stop(self.shutdown).await;
+        // Streams end with it, which would hold the listeners up.
+        self.events.close();
         self.listeners.stop().await;
+        if let Some(traces) = self.traces {
+            traces.flushed().await;
+        }
         self.upkeep.abort();
         if let Err(error) = self.records.store().close().await {
             tracing::error!(%error, "the store could not be closed in order");
@@ -196,6 +225,15 @@ fn listener_tls(
     files
         .map(|files| ListenerTls::new(section, files.clone(), metrics.tls(section)).map(Arc::new))
         .transpose()
+}
+
+/// The hosts that traces name.
+fn peers(config: &Config) -> Peers {
+    let peer = |url: &Url| Peer {
+        host: url.host_str().unwrap_or_default().to_owned(),
+        port: url.port_or_known_default().unwrap_or_default(),
+    };
+    Peers { console: peer(&config.upstream.console_url), ingress: peer(&config.upstream.ingress_url) }
 }
 
 /// A session has a socket, and the usual soft limit of 1024 files would look like an outage of the service.
@@ -217,6 +255,7 @@ fn manager_setup(
     roster: Roster,
     metrics: &Arc<Metrics>,
     records: &Records,
+    events: &Bus,
 ) -> manager::Setup {
     manager::Setup {
         upstream: Arc::new(upstream_config(config)),
@@ -229,6 +268,7 @@ fn manager_setup(
             ..LedgerConfig::default()
         },
         outbox: Arc::new(OutboxBudget::new(config.outbox.total_bytes)),
+        events: events.clone(),
         records: records.clone(),
         limits: Limits {
             max_sessions: config.sessions.max as usize,

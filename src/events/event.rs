@@ -59,7 +59,6 @@ pub enum What {
     /// A session had an error.
     Error {
         /// The error.
-        #[schema(value_type = Object)]
         error: ErrorDetail,
     },
     /// An attempt to connect ended.
@@ -142,10 +141,10 @@ impl Kind {
 /// A session went from one state to another.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct StateChange {
-    /// The state before.
-    #[serde(serialize_with = "state")]
-    #[schema(value_type = String)]
-    pub from: StateName,
+    /// The state before; null where the session has just been made.
+    #[serde(serialize_with = "maybe_state")]
+    #[schema(value_type = Option<String>)]
+    pub from: Option<StateName>,
     /// The state now.
     #[serde(serialize_with = "state")]
     #[schema(value_type = String)]
@@ -165,31 +164,40 @@ pub struct StateChange {
     pub recovered_after: Option<Duration>,
 }
 
-/// An error, and what the policy does about it.
-#[derive(Clone, Debug)]
+/// An error in JSON, and what the policy does about it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = LastError)]
 pub struct ErrorDetail {
     /// The error.
+    #[serde(flatten, serialize_with = "shared")]
+    #[schema(value_type = SessionError)]
     pub error: Arc<SessionError>,
-    /// The action's name.
+    /// What the policy does about it.
     pub action: &'static str,
-    /// When it happened.
+    /// When it happened; RFC 3339.
+    #[serde(serialize_with = "rfc3339")]
+    #[schema(value_type = String)]
     pub at: Moment,
+    /// Its section of the runbooks.
+    #[serde(rename = "docs_url", serialize_with = "docs_url")]
+    #[schema(value_type = String)]
+    code: ErrorCode,
 }
 
-impl Serialize for ErrorDetail {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct View<'a> {
-            #[serde(flatten)]
-            error: &'a SessionError,
-            action: &'static str,
-            #[serde(serialize_with = "rfc3339")]
-            at: Moment,
-            docs_url: String,
-        }
-        let docs_url = self.error.code.docs_url();
-        View { error: &self.error, action: self.action, at: self.at, docs_url }.serialize(serializer)
+impl ErrorDetail {
+    /// The error, which happened at `at`, and the name of the policy's action.
+    pub fn new(error: Arc<SessionError>, action: &'static str, at: Moment) -> Self {
+        let code = error.code;
+        Self { error, action, at, code }
     }
+}
+
+fn shared<S: Serializer>(error: &Arc<SessionError>, serializer: S) -> Result<S::Ok, S::Error> {
+    error.as_ref().serialize(serializer)
+}
+
+fn docs_url<S: Serializer>(code: &ErrorCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&code.docs_url())
 }
 
 /// An attempt to connect that has ended. Steps that were not begun have no time.
@@ -379,6 +387,10 @@ fn maybe_millis<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn state<S: Serializer>(state: &StateName, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(state.as_str())
+}
+
+fn maybe_state<S: Serializer>(from: &Option<StateName>, serializer: S) -> Result<S::Ok, S::Error> {
+    from.map(StateName::as_str).serialize(serializer)
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -29,7 +29,11 @@ use super::{
     request_id::RequestId,
     tenants,
 };
-use crate::session::SessionEntry;
+use crate::{
+    events::{Command, What},
+    recovery::TenantId,
+    session::SessionEntry,
+};
 
 /// Records that are kept: some days of an operator's work, in about a megabyte.
 const MAX_RECORDS: usize = 1000;
@@ -186,7 +190,29 @@ impl Drop for Pending {
             after = record.after.as_ref().map(tracing::field::display),
             "audit"
         );
+        tell(&self.app, &record);
         self.app.audit.push(record);
+    }
+}
+
+/// Tells everybody of an action; of one on a session its history too.
+fn tell(app: &App, record: &AuditRecord) {
+    let (manager, target) = (&app.manager, &record.target);
+    let (now, chronicle) = (manager.clock().now(), manager.journal().chronicle());
+    let what = What::Operator(Command {
+        action: record.action.clone(),
+        who: record.who.clone(),
+        status: record.status,
+        request_id: record.request_id.clone(),
+    });
+    let id = target.id.as_deref();
+    let entry = id.filter(|_| target.kind == "session").and_then(|id| manager.registry().get(id));
+    match entry {
+        Some(entry) => chronicle.tell_of(now, &entry.tenant, &entry.id, what),
+        None => {
+            let tenant = id.filter(|_| target.kind == "tenant").map(TenantId::from);
+            chronicle.tell(now, tenant, what);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod auth;
 mod body;
 mod console;
 mod cross_site;
+mod events;
 mod idempotency;
 mod ingress;
 mod openapi;
@@ -50,6 +51,7 @@ use actix_web::{
     web,
 };
 use audit::AuditLog;
+use events::OpenStreams;
 use socket2::SockRef;
 use tokio::{net::TcpStream, sync::Notify};
 
@@ -131,6 +133,7 @@ pub(crate) struct App {
     pub(crate) max_body_bytes: usize,
     pub(crate) ingress: Arc<Ingress>,
     pub(crate) audit: Arc<AuditLog>,
+    pub(crate) streams: Arc<OpenStreams>,
 }
 
 /// What the listeners are made from.
@@ -218,6 +221,7 @@ pub fn serve(setup: Setup, data: TcpListener, admin_listener: TcpListener) -> io
         max_body_bytes: setup.max_body_bytes,
         ingress: Arc::new(Ingress::new(setup.ingress)),
         audit: Arc::default(),
+        streams: Arc::default(),
     };
     // Frames go through the data plane's threads.
     let workers = available_parallelism().map_or(1, usize::from);
@@ -356,6 +360,8 @@ fn session_paths(routes: &mut web::ServiceConfig) {
                 (Method::DELETE, web::to(sessions::delete)),
             ],
         ))
+        .service(get("/v1/sessions/{id}/history", events::history))
+        .service(get("/v1/events", events::follow))
         .service(post("/v1/sessions/{id}/requests", requests::send))
         .service(get("/v1/sessions/{id}/requests/{req_id}", requests::get))
         .service(post("/v1/sessions/{id}/interrupt", playing::interrupt))

@@ -171,7 +171,7 @@ pub(super) struct ListQuery {
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[expect(dead_code, reason = "it is the document's: the core's own type is no text of the API")]
-enum State {
+pub(super) enum State {
     Starting,
     Running,
     BackingOff,

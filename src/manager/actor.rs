@@ -11,9 +11,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::{
-    Leaving, Limits, MinutesNoted, Registry, Roster, TenantRuntime, UpstreamView, pool::Pool, shard::Shard,
+    Leaving, Limits, MinutesNoted, Registry, Roster, TenantRuntime, UPSTREAM, UpstreamView, pool::Pool,
+    shard::Shard,
 };
 use crate::{
+    errors::ErrorCode,
+    events::{BreakerAction, TenantAction, What},
     outbox::LedgerConfig,
     recovery::{
         AttemptOutcome, BreakerState, Fleet, FleetEffect, FleetInput, Generation, Moment, ParkCause,
@@ -119,6 +122,7 @@ impl Manager {
                     runtime.metrics.suspended();
                     runtime.set_suspension(self.fleet.suspension(&tenant).copied());
                 }
+                self.tell_tenant(&tenant, TenantAction::Suspended, Some(code));
             }
             FleetEffect::TenantReleased { tenant } => {
                 tracing::info!(%tenant, "tenant released");
@@ -126,9 +130,12 @@ impl Manager {
                     runtime.metrics.resumed();
                     runtime.set_suspension(None);
                 }
+                self.tell_tenant(&tenant, TenantAction::Released, None);
             }
             FleetEffect::BreakerChanged { state } => {
                 tracing::warn!(state = ?state, "breaker changed");
+                let what = What::Upstream { name: UPSTREAM, breaker: breaker_action(&state) };
+                self.journal.chronicle().tell(self.clock.now(), None, what);
             }
             FleetEffect::GrantExpired { session } => {
                 // Every attempt has deadlines of its own, so that this cannot be unless one did not hold.
@@ -136,6 +143,11 @@ impl Manager {
                 self.metrics.breach(Invariant::BoundedMemory);
             }
         }
+    }
+
+    fn tell_tenant(&self, tenant: &TenantId, action: TenantAction, code: Option<ErrorCode>) {
+        let what = What::Tenant { action, code };
+        self.journal.chronicle().tell(self.clock.now(), Some(tenant.clone()), what);
     }
 
     /// A session whose actor is being rebuilt after a crash misses this, and asks again when it is back.
@@ -304,6 +316,14 @@ pub(super) const fn breaker_label(state: &BreakerState) -> BreakerLabel {
         BreakerState::Closed => BreakerLabel::Closed,
         BreakerState::HalfOpen { .. } => BreakerLabel::HalfOpen,
         BreakerState::Open { .. } | BreakerState::Forced => BreakerLabel::Open,
+    }
+}
+
+const fn breaker_action(state: &BreakerState) -> BreakerAction {
+    match state {
+        BreakerState::Closed => BreakerAction::Closed,
+        BreakerState::HalfOpen { .. } => BreakerAction::HalfOpen,
+        BreakerState::Open { .. } | BreakerState::Forced => BreakerAction::Open,
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     shard::StartSession,
 };
 use crate::{
+    events::What,
     outbox::LedgerConfig,
     recovery::{
         FleetInput, Lifecycle, Moment, SessionId, TenantId,
@@ -223,6 +224,7 @@ impl Manager {
             lifecycle.handle(Input::MinutesUsed, now, 0.0);
         }
         entry.snapshot.store(Arc::new(Snapshot::of(&lifecycle, now)));
+        self.tell_made(entry);
         let configuration = Configuration::of(&entry.spec.load());
         let noted = Remembered::new();
         self.start(runtime, entry, Start { lifecycle, noted, configuration, client: None });
@@ -280,9 +282,15 @@ impl Manager {
         // Nothing is promised: its client is told by its connection what becomes of it.
         let noted = Remembered::new();
         self.journal.note(&entry, noted.clone());
+        self.tell_made(&entry);
         let configuration = Configuration::Unknown;
         self.start(runtime, &entry, Start { lifecycle, noted, configuration, client: Some(seat) });
         Ok(entry)
+    }
+
+    fn tell_made(&self, entry: &SessionEntry) {
+        let change = entry.snapshot.load().change();
+        self.journal.chronicle().tell_of(self.clock.now(), &entry.tenant, &entry.id, What::State(change));
     }
 
     pub(super) fn entry(

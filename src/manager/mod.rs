@@ -38,9 +38,10 @@ pub use tenants::{
 use tenants::{Leaving, MinutesNoted};
 
 use crate::{
+    events::Bus,
     outbox::LedgerConfig,
     recovery::{Fleet, FleetConfig},
-    session::{ClientBounds, Clock, Farewell, Journal, OutboxBudget},
+    session::{Chronicle, ClientBounds, Clock, Farewell, Journal, OutboxBudget},
     store::{Records, StoreError},
     telemetry::Metrics,
     upstream::{self, UpstreamConfig},
@@ -79,6 +80,8 @@ pub struct Setup {
     pub ledger: LedgerConfig,
     /// What the outboxes of all sessions may hold together.
     pub outbox: Arc<OutboxBudget>,
+    /// Where everybody is told what happens.
+    pub events: Bus,
     /// Where sessions are kept.
     pub records: Records,
     /// Bounds of the manager.
@@ -162,7 +165,7 @@ pub struct Running {
     pub ended: tokio::task::JoinHandle<()>,
     arbiters: Vec<Arbiter>,
     journal: Journal,
-    writing: tokio::task::JoinHandle<()>,
+    writing: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl Running {
@@ -185,7 +188,12 @@ impl Running {
         if tokio::time::timeout(FLUSH, self.journal.flush()).await.is_err() {
             tracing::error!("what became of some sessions could not be written before the end");
         }
-        self.writing.abort();
+        if tokio::time::timeout(FLUSH, self.journal.chronicle().flush()).await.is_err() {
+            tracing::error!("the last events of some sessions could not be written before the end");
+        }
+        for writing in self.writing {
+            writing.abort();
+        }
         in_time
     }
 }
@@ -196,13 +204,14 @@ impl Running {
 ///
 /// The client of the service cannot be set up.
 pub fn start(setup: Setup) -> io::Result<Running> {
-    let Setup { upstream, fleet, roster, ledger, outbox, records, limits, metrics } = setup;
+    let Setup { upstream, fleet, roster, ledger, outbox, events, records, limits, metrics } = setup;
     upstream::install_crypto();
     let clock = Clock::start();
     let registry = Arc::new(Registry::default());
     let tenants = Arc::new(ArcSwap::from_pointee(roster));
-    let journal = Journal::new(records);
-    let writing = actix_rt::spawn(journal.clone().run());
+    let chronicle = Chronicle::new(events, records.clone(), Arc::clone(&metrics));
+    let journal = Journal::new(records, chronicle.clone());
+    let writing = [actix_rt::spawn(journal.clone().run()), actix_rt::spawn(chronicle.run())];
     let context = Context::<Manager>::new();
     let address = context.address();
 

@@ -1,6 +1,6 @@
 //! The ledger: each accepted request has exactly one outcome.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 
@@ -272,6 +272,11 @@ impl Ledger {
         let before = self.config;
         self.config.bytes_per_second = bytes_per_second;
         self.index.rederive(&before, &self.config);
+    }
+
+    /// How long `bytes` of audio in the session's format last; `None` where that does not follow from their number.
+    pub fn lasting(&self, bytes: u64) -> Option<Duration> {
+        self.config.bytes_per_second.map(|_| self.config.length(bytes))
     }
 
     /// Bytes of audio that wait to be sent.

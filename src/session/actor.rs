@@ -9,7 +9,7 @@ use super::{
     Farewell, FleetAnswer, FleetNews, FleetNotice, InjectPanic, Operate, Operation, Reconfigure,
     SessionContext, Snapshot,
     configuration::Confirmation,
-    connection::{Connection, Ending},
+    connection::{Connection, Ending, Granted},
     crash::panic_error,
     messages::LinkNews,
     report::{Teller, report_settled},
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     errors::SessionError,
+    events::{ErrorDetail, StateChange, What},
     recovery::{
         Generation, Moment,
         lifecycle::{Admission, Count, Effect, EndRequests, Input},
@@ -76,7 +77,10 @@ impl SessionActor {
 
     fn carry_out_one(&mut self, effect: Effect, ctx: &mut Context<Self>) {
         match effect {
-            Effect::Ask { generation, pass } => self.tell_fleet(FleetNews::Ask(generation, pass)),
+            Effect::Ask { generation, pass } => {
+                self.session.borrow_mut().asked_at = self.context.clock.now();
+                self.tell_fleet(FleetNews::Ask(generation, pass));
+            }
             Effect::Withdraw => self.tell_fleet(FleetNews::Withdraw),
             Effect::Upgraded => self.tell_fleet(FleetNews::Upgraded),
             Effect::Settled(error) => self.tell_fleet(FleetNews::Settled(error)),
@@ -112,10 +116,12 @@ impl SessionActor {
         let (stop, stopped) = oneshot::channel();
         let wake = Rc::new(Notify::new());
         let actor = ctx.address();
+        let granted = self.granted();
         let connection = Connection {
             context: Rc::clone(&self.context),
             session: Rc::clone(&self.session),
             generation,
+            granted,
             wake: Rc::clone(&wake),
             actor: actor.clone().recipient(),
         };
@@ -138,6 +144,16 @@ impl SessionActor {
             actor.do_send(LinkNews::Gone { generation, error });
         });
         self.session.borrow_mut().link = Some(Link { generation, stop: Some(stop), wake, abort, gone });
+    }
+
+    /// The attempt that begins now.
+    fn granted(&self) -> Granted {
+        let session = self.session.borrow();
+        let now = self.context.clock.now();
+        Granted {
+            waited: now.since(session.asked_at),
+            attempt: session.lifecycle.attempt(now).saturating_add(1),
+        }
     }
 
     fn close(&self, generation: Generation) {
@@ -171,6 +187,7 @@ impl SessionActor {
                     metrics.shortage(shortage);
                 }
                 self.log_error(error);
+                self.tell_error(error);
             }
             Count::Restart(code) => metrics.restart(*code),
             Count::Park(code) => tenant.park(*code),
@@ -184,8 +201,22 @@ impl SessionActor {
                     "restart budget exhausted"
                 );
             }
-            Count::Recovered(after) => metrics.recovered(*after),
+            Count::Recovered(after) => {
+                metrics.recovered(*after);
+                self.session.borrow_mut().recovered_after = Some(*after);
+            }
         }
+    }
+
+    fn tell_error(&self, error: &Arc<SessionError>) {
+        let action = self.context.tenant.recovery().policy.answer(error).as_str();
+        // The same moment as the session shows, which was noted a turn ago.
+        let noted = match self.session.borrow().lifecycle.last_error() {
+            Some((last, at)) if Arc::ptr_eq(last, error) => Some(at),
+            Some(_) | None => None,
+        };
+        let at = noted.unwrap_or_else(|| self.context.clock.now());
+        self.context.tell(What::Error { error: ErrorDetail::new(Arc::clone(error), action, at) });
     }
 
     fn log_error(&self, error: &SessionError) {
@@ -215,6 +246,11 @@ impl SessionActor {
         }
         let snapshot = Snapshot::of(&self.session.borrow().lifecycle, now);
         let name = snapshot.state_name();
+        let change = StateChange {
+            from: None,
+            recovered_after: self.session.borrow_mut().recovered_after.take(),
+            ..snapshot.change()
+        };
         let before = self.context.entry.snapshot.swap(Arc::new(snapshot)).state_name();
         if before != name {
             self.context.tenant.metrics.session_moved(Some(before), Some(name));
@@ -222,6 +258,7 @@ impl SessionActor {
                 session = %self.context.entry.id, tenant = %self.context.entry.tenant,
                 from = before.as_str(), to = name.as_str(), "session state changed"
             );
+            self.context.tell(What::State(StateChange { from: Some(before), ..change }));
         }
     }
 

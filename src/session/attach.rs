@@ -12,9 +12,12 @@ use super::{
     seat::Seated,
     state::Session,
 };
-use crate::recovery::{
-    Attendance, Generation, StateName,
-    lifecycle::{Input, Starting, State},
+use crate::{
+    events::{ClientAction, What},
+    recovery::{
+        Attendance, Generation, StateName,
+        lifecycle::{Input, Starting, State},
+    },
 };
 
 /// What a client whose session does not go on is told.
@@ -162,6 +165,10 @@ impl Handler<Adopt> for SessionActor {
 }
 
 impl SessionActor {
+    fn tell_client(&self, action: ClientAction) {
+        self.context.tell(What::Client { action });
+    }
+
     fn attach(
         &mut self,
         seat: ClientSeat,
@@ -180,11 +187,13 @@ impl SessionActor {
                     return Err(AttachRefused::Occupied);
                 }
                 (Some(_), AttachMode::Join | AttachMode::Takeover) => {
+                    self.tell_client(ClientAction::TakenOver);
                     session.put_out(Farewell::TakenOver);
                 }
                 (None, _) => {}
             }
             session.client = Some(Seated::new(seat, self.context.metrics.client()));
+            self.tell_client(ClientAction::Attached);
             if farewell(&session).is_none() {
                 session.attendance.join();
             }
@@ -207,6 +216,7 @@ impl Handler<Detach> for SessionActor {
             // Its connection is closed since it was too slow, and not since it has had enough.
             let how = if seated.is_overrun() { Departure::Vanished } else { how };
             session.client = None;
+            self.tell_client(ClientAction::Left);
             let has_stood = session.confirmation.is_some();
             let (linger, now) = (self.context.bounds.linger, self.context.clock.now());
             session.attendance.leave(how, has_stood, linger, now);

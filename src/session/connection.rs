@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     errors::{Egress, ErrorCode, Evidence, Observed, Phase, SessionError},
+    events::{Attempt, What},
     outbox::{FrameFate, Playback},
     recovery::Generation,
     telemetry::{Direction, OpenConnection},
@@ -39,8 +40,18 @@ pub(super) struct Connection {
     pub(super) context: Rc<SessionContext>,
     pub(super) session: Rc<RefCell<Session>>,
     pub(super) generation: Generation,
+    pub(super) granted: Granted,
     pub(super) wake: Rc<Notify>,
     pub(super) actor: Recipient<LinkNews>,
+}
+
+/// What came before an attempt.
+#[derive(Clone, Copy)]
+pub(super) struct Granted {
+    /// How long its turn was waited for.
+    pub(super) waited: Duration,
+    /// Which attempt in a row it is, from 1.
+    pub(super) attempt: u32,
 }
 
 /// How a connection ended.
@@ -92,6 +103,7 @@ impl Connection {
             Err(error) => self.failed(&timings, error),
             Ok(Opened { connection_id, capabilities, confirm, socket }) => {
                 self.observe(&timings, None);
+                self.tell_attempt(&timings, None, Some(connection_id.clone()));
                 let generation = self.generation;
                 let id = connection_id.clone();
                 self.tell(LinkNews::Connected { generation, connection_id, capabilities, confirm });
@@ -171,6 +183,7 @@ impl Connection {
             error.message = format!("{}; {warning}", error.message);
         }
         self.observe(timings, Some(&error));
+        self.tell_attempt(timings, Some(error.code), error.connection_id.clone());
         Ending::Broke(Box::new(error))
     }
 
@@ -298,6 +311,19 @@ impl Connection {
     /// bounded by the requests that may be open, and a deadline comes nearer where a pause of one of them ends.
     fn tell(&self, news: LinkNews) {
         self.actor.do_send(news);
+    }
+
+    fn tell_attempt(&self, timings: &Timings, outcome: Option<ErrorCode>, connection_id: Option<String>) {
+        self.context.tell(What::Attempt(Attempt {
+            attempt: self.granted.attempt,
+            generation: self.generation.0,
+            gate: self.granted.waited,
+            token: timings.token,
+            connect: timings.connect,
+            handshake: timings.handshake,
+            outcome,
+            connection_id,
+        }));
     }
 
     fn observe(&self, timings: &Timings, error: Option<&SessionError>) {

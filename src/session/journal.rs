@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    SessionEntry, SessionSpec,
+    Chronicle, SessionEntry, SessionSpec,
     record::{record, record_with},
 };
 use crate::{
@@ -58,6 +58,7 @@ struct Waiting {
 }
 
 struct Inner {
+    chronicle: Chronicle,
     records: Records,
     waiting: Mutex<Waiting>,
     wake: Notify,
@@ -69,8 +70,13 @@ pub struct Journal(Arc<Inner>);
 
 impl Journal {
     /// A journal into `records`; it writes while [`Journal::run`] runs.
-    pub fn new(records: Records) -> Self {
-        Self(Arc::new(Inner { records, waiting: Mutex::default(), wake: Notify::new() }))
+    pub fn new(records: Records, chronicle: Chronicle) -> Self {
+        Self(Arc::new(Inner { chronicle, records, waiting: Mutex::default(), wake: Notify::new() }))
+    }
+
+    /// What happens to sessions.
+    pub fn chronicle(&self) -> &Chronicle {
+        &self.0.chronicle
     }
 
     /// Where it writes.
@@ -265,6 +271,8 @@ impl Journal {
             Change::Remove(ticket) => {
                 // Before the session: a process that dies between them finds the session, and removes it again.
                 records.trim_requests(id, 0).await?;
+                records.trim_history(id, 0).await?;
+                self.0.chronicle.forget(id);
                 let batch = records.stage_session_drop(Batch::new(), id);
                 Ok(ticket.iter().fold(batch, |batch, ticket| records.stage_withdrawal(batch, ticket)))
             }
@@ -317,5 +325,7 @@ impl Waiting {
     }
 }
 
+#[cfg(test)]
+pub(super) mod disk;
 #[cfg(test)]
 mod tests;

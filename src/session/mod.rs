@@ -10,6 +10,7 @@
 mod actor;
 mod attach;
 mod budget;
+mod chronicle;
 mod client;
 mod client_messages;
 mod clock;
@@ -39,6 +40,7 @@ pub use crate::recovery::Departure;
 pub use actor::SessionActor;
 pub use budget::OutboxBudget;
 pub(crate) use budget::OutboxShare;
+pub use chronicle::Chronicle;
 pub use client::{ClientId, ClientLine, ClientSeat, Farewell, LineTaker, ToClient, client_line};
 pub(crate) use client_messages::{Adopt, Offer};
 pub use client_messages::{
@@ -60,10 +62,10 @@ pub use respec::{DeleteIf, NotChanged, Respec};
 pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::{Beginning, start};
 pub use tenant::{TenantRuntime, TenantTerms};
-pub use view::{ErrorView, Origin, SessionEntry, SessionView, Snapshot};
+pub use view::{Origin, SessionEntry, SessionView, Snapshot};
 
 pub use crate::outbox::{Continuity, Control};
-use crate::{telemetry::Metrics, upstream};
+use crate::{events::What, telemetry::Metrics, upstream};
 
 /// Where a session's actor is reached.
 pub type SessionAddress = Addr<SessionActor>;
@@ -81,6 +83,14 @@ pub(crate) struct SessionContext {
     pub(crate) bounds: ClientBounds,
     /// What is configured for sessions that do not say.
     pub(crate) continuity: Continuity,
+}
+
+impl SessionContext {
+    /// Tells everybody what happened to the session, and keeps it.
+    pub(crate) fn tell(&self, what: What) {
+        let (tenant, session) = (&self.entry.tenant, &self.entry.id);
+        self.journal.chronicle().tell_of(self.clock.now(), tenant, session, what);
+    }
 }
 
 /// How long a session waits for its client.

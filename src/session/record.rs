@@ -67,7 +67,6 @@ pub(super) fn record_with(
             strikes: *strikes,
         },
         last_error: last_error.as_ref().map(|(error, at)| ErrorRecord::new(error, calendar(*at))),
-        history_next: 0,
     }
 }
 

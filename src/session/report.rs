@@ -1,7 +1,10 @@
 //! Tells metrics and log of requests that got their outcome.
 
 use super::{SessionContext, record::ended_request, state::Session};
-use crate::outbox::{Outcome, Record};
+use crate::{
+    events::{RequestEnd, What},
+    outbox::{Outcome, Record},
+};
 
 /// Outcomes after which it is looked whether a session has more requests than are kept: seldom enough to cost nothing
 /// beside their writing.
@@ -20,6 +23,7 @@ pub(super) enum Teller {
 pub(super) fn report_settled(context: &SessionContext, session: &mut Session, teller: Teller) {
     while let Some(record) = session.next_settled() {
         report(context, &record);
+        tell(context, session, &record);
         keep(context, session, &record);
         if teller == Teller::Session {
             session.tell_outcome(&record);
@@ -37,6 +41,20 @@ fn keep(context: &SessionContext, session: &mut Session, record: &Record) {
         context.journal.note_request(&context.entry.id, ended, session.outcomes.is_multiple_of(TRIM_EVERY));
         session.outcomes += 1;
     }
+}
+
+fn tell(context: &SessionContext, session: &Session, record: &Record) {
+    let Some(outcome) = record.outcome else { return };
+    context.tell(What::Request(RequestEnd {
+        req_id: record.req_id.clone(),
+        outcome: outcome.as_str(),
+        code: outcome.code(),
+        breaks: record.breaks,
+        audio: session.ledger.lasting(record.audio_bytes),
+        frames: record.frames,
+        first_frame: record.first_frame_after(),
+        duration: record.total().unwrap_or_default(),
+    }));
 }
 
 fn report(context: &SessionContext, record: &Record) {

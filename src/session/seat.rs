@@ -11,7 +11,7 @@ use crate::{
     errors::ErrorCode,
     outbox::{FrameFate, Outcome, Record},
     recovery::{Moment, StateName},
-    telemetry::SeatedClient,
+    telemetry::Counted,
     wire::{self, Rewrite},
 };
 
@@ -36,11 +36,11 @@ pub(super) struct Seated {
     seat: ClientSeat,
     stage: Stage,
     /// Kept for its drop.
-    _counted: SeatedClient,
+    _counted: Counted,
 }
 
 impl Seated {
-    pub(super) const fn new(seat: ClientSeat, counted: SeatedClient) -> Self {
+    pub(super) const fn new(seat: ClientSeat, counted: Counted) -> Self {
         Self { seat, stage: Stage::Upgrading, _counted: counted }
     }
 

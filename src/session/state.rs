@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -69,6 +69,10 @@ pub(super) struct Session {
     pub(super) farewell: Farewell,
     /// Open requests of which the outcome is to be kept: they were promised over HTTP.
     pub(super) kept: BTreeSet<String>,
+    /// When it asked last for its turn.
+    pub(super) asked_at: Moment,
+    /// How long it did not run, where it runs again and that was not told yet.
+    pub(super) recovered_after: Option<Duration>,
     /// Outcomes that were noted to be kept.
     pub(super) outcomes: u64,
     watchers: BTreeMap<String, Watcher>,
@@ -94,6 +98,8 @@ impl Session {
             client: None,
             farewell: Farewell::Deleted,
             kept: BTreeSet::new(),
+            asked_at: Moment::ZERO,
+            recovered_after: None,
             outcomes: 0,
             watchers: BTreeMap::new(),
         }

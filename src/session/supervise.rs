@@ -12,6 +12,7 @@ use super::{
     state::Session,
 };
 use crate::{
+    events::{ClientAction, What},
     outbox::{Ledger, LedgerConfig},
     recovery::{
         Attendance, Lifecycle,
@@ -47,6 +48,9 @@ pub(crate) fn start(context: Rc<SessionContext>, beginning: Beginning) {
     let attendance = if client.is_some() { Attendance::Attended } else { Attendance::Owned };
     let mut session = Session::new(lifecycle, noted, Ledger::new(ledger), configuration, attendance);
     session.client = client.map(|seat| Seated::new(seat, context.metrics.client()));
+    if session.client.is_some() {
+        context.tell(What::Client { action: ClientAction::Attached });
+    }
     actix_rt::spawn(supervise(context, Rc::new(RefCell::new(session))));
 }
 

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::{Clock, Continuity, Revision, SessionAddress, SessionSpec, expiry::standing};
 use crate::{
     errors::SessionError,
+    events::{ErrorDetail, StateChange},
     recovery::{
         Lifecycle, Moment, Policy, SessionId, StateName, TenantId,
         lifecycle::{Hold, State},
@@ -105,6 +106,27 @@ impl Snapshot {
         }
     }
 
+    /// The change that led to it, as far as it is known from where it led.
+    pub fn change(&self) -> StateChange {
+        let code = match &self.state {
+            State::Parked(Hold::Error(code) | Hold::Suspension(code)) => Some(*code),
+            State::BackingOff(_) | State::Failed => self.code(),
+            State::Parked(Hold::KeyRefused | Hold::Minutes | Hold::Operator)
+            | State::Starting(_)
+            | State::Running { .. }
+            | State::Dormant
+            | State::Stopped { .. } => None,
+        };
+        StateChange {
+            from: None,
+            to: self.state_name(),
+            code,
+            parked_by: self.parked_by(),
+            next_attempt_at: self.next_attempt_at,
+            recovered_after: None,
+        }
+    }
+
     /// What holds a parked session, by a stable name: one of the service's codes, or one of this API's own.
     pub fn parked_by(&self) -> Option<&'static str> {
         match &self.state {
@@ -189,7 +211,7 @@ pub struct SessionView {
     restarts: u64,
     attempt: u32,
     next_attempt_at: Option<String>,
-    last_error: Option<ErrorView>,
+    last_error: Option<ErrorDetail>,
     created_at: String,
     running_since: Option<String>,
     labels: BTreeMap<String, String>,
@@ -207,18 +229,6 @@ impl SessionView {
     pub const fn revision(&self) -> Revision {
         self.revision
     }
-}
-
-/// An error in JSON.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = LastError)]
-pub struct ErrorView {
-    #[serde(flatten)]
-    error: SessionError,
-    /// What the policy does about it.
-    action: &'static str,
-    at: String,
-    docs_url: String,
 }
 
 impl SessionEntry {
@@ -261,12 +271,10 @@ impl SessionEntry {
             restarts: snapshot.restarts,
             attempt: if is_stable { 0 } else { snapshot.attempt },
             next_attempt_at: snapshot.next_attempt_at.map(|at| clock.rfc3339(at)),
-            last_error: snapshot.last_error.as_ref().map(|(error, at)| ErrorView {
-                error: SessionError::clone(error),
-                action: policy.answer(error).as_str(),
-                at: clock.rfc3339(*at),
-                docs_url: error.code.docs_url(),
-            }),
+            last_error: snapshot
+                .last_error
+                .as_ref()
+                .map(|(error, at)| ErrorDetail::new(Arc::clone(error), policy.answer(error).as_str(), *at)),
             created_at: clock.rfc3339(self.created_at),
             running_since,
             labels: spec.labels.clone(),

@@ -3,7 +3,7 @@
 //! | prefix | record |
 //! | --- | --- |
 //! | `s/SHARD/SESSION` | a session |
-//! | `h/SHARD/SESSION/NUMBER` | an entry of its history |
+//! | `h/SHARD/SESSION/CLASS/NUMBER` | an entry of its history |
 //! | `r/SHARD/SESSION/REQUEST` | a request for audio of its |
 //! | `t/TENANT` | a tenant |
 //! | `i/SHARD/DIGEST` | an idempotency key, by the digest of tenant, route and key |
@@ -66,12 +66,6 @@ impl Key {
     /// The key of a session.
     pub fn session(id: &SessionId) -> Self {
         Self(format!("s/{}/{id}", Shard::of(id.as_str())))
-    }
-
-    /// The key of an entry of a session's history.
-    pub fn history(id: &SessionId, number: u64) -> Self {
-        // Sixteen hexadecimal digits sort as the numbers do.
-        Self(format!("{}{number:016x}", Prefix::history(id).0))
     }
 
     /// The key of a request for audio.
@@ -140,7 +134,7 @@ impl Prefix {
         Self(format!("s/{shard}/"))
     }
 
-    /// The history of a session, from its oldest entry.
+    /// The history of a session, class by class.
     pub fn history(id: &SessionId) -> Self {
         Self(format!("h/{}/{id}/", Shard::of(id.as_str())))
     }
@@ -204,14 +198,6 @@ mod tests {
             counts[usize::from(Shard::of(&format!("ses_{number}")).number())] += 1;
         }
         assert!(counts.iter().all(|count| (40..200).contains(count)), "{counts:?}");
-    }
-
-    #[test]
-    fn history_sorts_by_number_and_stays_within_its_session() {
-        let (one, other) = (SessionId::from("ses_a"), SessionId::from("ses_ab"));
-        assert!(Key::history(&one, 9) < Key::history(&one, 10));
-        assert!(Prefix::history(&one).holds(&Key::history(&one, u64::MAX)));
-        assert!(!Prefix::history(&one).holds(&Key::history(&other, 1)));
     }
 
     #[test]

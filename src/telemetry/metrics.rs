@@ -15,9 +15,10 @@ use metrics::{Counter, Gauge, Histogram};
 use super::{
     BreakerLabel, Direction, Invariant, TraceOutcome,
     families::{
-        BREAKER_STATE, BUILD_INFO, BYTES, CLIENTS, FIRST_FRAME_SECONDS, FRAMES, Family, GATE_WAITING,
-        HANDSHAKE_SECONDS, HOST_SHORTAGES, INVARIANT_BREACHES, OUTBOX_BYTES, RECOVERY_SECONDS, RESTARTS,
-        Registry, SESSION_ERRORS, STORE_COMMIT_SECONDS, TLS_EXPIRY, TLS_RELOADS, TOKEN_SECONDS, TRACES,
+        BREAKER_STATE, BUILD_INFO, BYTES, CLIENTS, EVENT_STREAMS, FIRST_FRAME_SECONDS, FRAMES, Family,
+        GATE_WAITING, HANDSHAKE_SECONDS, HISTORY_LOST, HOST_SHORTAGES, INVARIANT_BREACHES, OUTBOX_BYTES,
+        RECOVERY_SECONDS, RESTARTS, Registry, SESSION_ERRORS, STORE_COMMIT_SECONDS, TLS_EXPIRY, TLS_RELOADS,
+        TOKEN_SECONDS, TRACES,
     },
     tenant::TenantMetrics,
 };
@@ -49,6 +50,8 @@ pub struct Metrics {
     traffic: [Traffic; Direction::ALL.len()],
     outbox_bytes: Gauge,
     clients: Gauge,
+    event_streams: Gauge,
+    history_lost: Counter,
     recovery_seconds: Histogram,
     first_frame_seconds: Histogram,
     token_ok_seconds: Histogram,
@@ -92,6 +95,8 @@ impl Metrics {
             }),
             outbox_bytes: registry.gauge(&OUTBOX_BYTES, &[]),
             clients: registry.gauge(&CLIENTS, &[]),
+            event_streams: registry.gauge(&EVENT_STREAMS, &[]),
+            history_lost: registry.counter(&HISTORY_LOST, &[]),
             recovery_seconds: registry.histogram(&RECOVERY_SECONDS, &[]),
             first_frame_seconds: registry.histogram(&FIRST_FRAME_SECONDS, &[]),
             token_ok_seconds: registry.histogram(&TOKEN_SECONDS, &[("outcome", "ok")]),
@@ -200,9 +205,18 @@ impl Metrics {
     }
 
     /// Counts a client as seated until the result is dropped.
-    pub fn client(&self) -> SeatedClient {
-        self.clients.increment(1.0);
-        SeatedClient { clients: self.clients.clone() }
+    pub fn client(&self) -> Counted {
+        Counted::new(&self.clients)
+    }
+
+    /// Counts a stream of events as open until the result is dropped.
+    pub fn event_stream(&self) -> Counted {
+        Counted::new(&self.event_streams)
+    }
+
+    /// An event will be missing in a session's history.
+    pub fn history_lost(&self) {
+        self.history_lost.increment(1);
     }
 
     /// An invariant was seen broken.
@@ -232,15 +246,22 @@ impl Metrics {
     }
 }
 
-/// A client that counts as seated while this lives, so that a panic in a session's code cannot leave it counted.
+/// Something that counts as there while this lives, so that a panic cannot leave it counted.
 #[derive(Debug)]
-pub struct SeatedClient {
-    clients: Gauge,
+pub struct Counted {
+    gauge: Gauge,
 }
 
-impl Drop for SeatedClient {
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.increment(1.0);
+        Self { gauge: gauge.clone() }
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
-        self.clients.decrement(1.0);
+        self.gauge.decrement(1.0);
     }
 }
 

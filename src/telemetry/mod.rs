@@ -9,6 +9,6 @@ mod usage;
 
 pub use labels::{BreakerLabel, Direction, Invariant, RequestOutcome, TraceOutcome};
 pub use logs::{LogFormat, LogsError, init_logs};
-pub use metrics::{Metrics, SeatedClient, TlsMetrics, Traffic, UpstreamMetrics};
+pub use metrics::{Counted, Metrics, TlsMetrics, Traffic, UpstreamMetrics};
 pub use tenant::{OpenConnection, TenantMetrics};
 pub use usage::TenantUsage;

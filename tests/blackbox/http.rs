@@ -1,7 +1,7 @@
 //! HTTP as a backend speaks it, and as nobody should.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{Read, Write as _},
     net::{SocketAddr, TcpStream},
     sync::{Arc, Mutex},
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 use ureq::{
     Agent,
-    http::{Request, Response},
+    http::{Request, Response, request::Builder},
 };
 
 use super::process::DEADLINE;
@@ -32,7 +32,10 @@ impl Answer {
             .iter()
             .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
             .collect();
-        Self { status: head.status.as_u16(), headers, body: body.read_to_string().unwrap() }
+        let is_stream = head.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        // A stream has no end.
+        let body = if is_stream { String::new() } else { body.read_to_string().unwrap() };
+        Self { status: head.status.as_u16(), headers, body }
     }
 
     /// Reads an answer as it came over the wire.
@@ -148,14 +151,7 @@ impl Client {
         self.try_call_with(method, path, &[], body)
     }
 
-    /// As [`Client::try_call`], with headers.
-    pub(crate) fn try_call_with(
-        &self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Option<&[u8]>,
-    ) -> Result<Answer, ureq::Error> {
+    fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Builder {
         let mut request = Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -166,6 +162,28 @@ impl Client {
         if let Some(key) = &self.idempotency_key {
             request = request.header("Idempotency-Key", key);
         }
+        request
+    }
+
+    /// The head of an answer, and its body as it comes.
+    #[track_caller]
+    pub(crate) fn open(&self, path: &str, headers: &[(&str, &str)]) -> (Answer, impl Read + use<>) {
+        let request = self.request("GET", path, headers).body(()).unwrap();
+        let (head, body) =
+            self.agent.run(request).unwrap_or_else(|error| panic!("{path}: {error}")).into_parts();
+        let nothing = ureq::Body::builder().data("");
+        (Answer::of(Response::from_parts(head, nothing)), body.into_reader())
+    }
+
+    /// As [`Client::try_call`], with headers.
+    pub(crate) fn try_call_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Answer, ureq::Error> {
+        let request = self.request(method, path, headers);
         let response = match body {
             Some(body) => self.agent.run(request.body(body)?),
             None => self.agent.run(request.body(())?),

@@ -21,6 +21,7 @@ mod commands;
 mod ctl;
 mod doctor;
 mod ending;
+mod events;
 mod inputs;
 mod kill;
 mod listing;

@@ -43,7 +43,6 @@ fn parked(number: usize) -> SessionRecord {
         restarts: 3,
         budget: BudgetRecord::default(),
         last_error: Some(ErrorRecord::new(&error, at)),
-        history_next: 0,
     }
 }
 

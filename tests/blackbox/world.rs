@@ -132,7 +132,7 @@ pub(crate) struct Greenroom {
     pub(crate) globex: Client,
     /// The admin plane.
     pub(crate) admin: Client,
-    directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 /// The socket address behind `name` in the line that says where the process serves, in text or JSON.

@@ -92,3 +92,8 @@ fn without_an_admin_key_the_page_says_so_and_hides_nothing() {
 fn the_page_is_whole_and_accessible_in_both_themes_on_a_desk_and_on_a_phone() {
     holds("looks.mjs");
 }
+
+#[test]
+fn a_timeline_tells_a_sessions_life_and_goes_on_while_one_looks() {
+    holds("timeline.mjs");
+}

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use greenroom::{
     errors::ErrorCode,
+    events::Bus,
     manager::{
         IngressRefused, Limits, Roster, Running, Setup, TenantRuntime, TenantTerms, Unreachable, start,
     },
@@ -82,6 +83,7 @@ impl Stage {
                 configure_within,
             },
             metrics,
+            events: Bus::default(),
             records: Records::new(Arc::new(store), Arc::new(Vault::default())),
         })
         .unwrap();

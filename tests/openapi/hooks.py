@@ -36,6 +36,7 @@ schemathesis.openapi.format(
     st.datetimes(datetime(2027, 1, 1), datetime(2099, 1, 1)).map(lambda time: time.strftime("%Y-%m-%dT%H:%M:%SZ")),
 )
 schemathesis.openapi.format("audit-cursor", cursors("audit_", st.integers(1, 10**6).map(str)))
+schemathesis.openapi.format("event-cursor", cursors("event_", st.integers(1, 2 * 10**15).map(str)))
 schemathesis.openapi.media_type(
     "application/octet-stream",
     st.integers(1, 400).map(lambda samples: b"\x00\x01" * samples),

@@ -487,6 +487,20 @@ fn own_machine() -> Dashboard {
                     .query("sum by (instance) (rate(greenroom_store_commit_seconds_count{@}[$__rate_interval]))", "{{instance}}")
                     .unit("ops"),
             ),
+            Panel(
+                panel(
+                    Lines,
+                    "Events that histories lack",
+                    "A second: the store took nothing for so long that timelines have holes. The stream of events had them.",
+                )
+                .query("sum by (instance) (rate(greenroom_history_lost_total{@}[$__rate_interval]))", "{{instance}}")
+                .unit("ops")
+                .from(0.001, "orange"),
+            ),
+            Panel(
+                panel(Lines, "Streams of events", "Open GET /v1/events: consoles, ctl, backends. 512 are the most.")
+                    .query("sum by (instance) (greenroom_event_streams{@})", "{{instance}}"),
+            ),
             Row("Scrape"),
             Panel(
                 panel(Lines, "Series", "Each tenant with a label of its own (telemetry.max_tenant_labels) has about 75.")

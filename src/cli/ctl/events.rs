@@ -19,7 +19,8 @@ pub(super) struct Args {
     /// Events of this session.
     #[arg(long)]
     session: Option<String>,
-    /// Events of this kind: state, error, attempt, request, operator, client or tenant.
+    /// Events of these kinds, with commas between them: state, error, attempt, request, operator, client, tenant,
+    /// upstream.
     #[arg(long, short)]
     kind: Option<String>,
     /// Events with this error code.
@@ -151,7 +152,10 @@ fn words(event: &Value) -> (String, Tone) {
         "state" => {
             let to = get("to");
             let next = with("next_attempt_at", "; next attempt ", "");
-            (format!("{} to {to}{}{next}", get("from"), with("code", ", ", "")), Tone::of_state(&to))
+            let from = with("from", "", " to ");
+            let cause = if event["code"].is_null() { "parked_by" } else { "code" };
+            let after = with("recovered_after_ms", "; back after ", " ms");
+            (format!("{from}{to}{}{next}{after}", with(cause, ", ", "")), Tone::of_state(&to))
         }
         "error" => {
             let error = &event["error"];
@@ -191,6 +195,9 @@ fn words(event: &Value) -> (String, Tone) {
             )
         }
         "operator" => (format!("{}{}", get("action"), with("who", " by ", "")), Tone::Waiting),
+        "upstream" => {
+            (format!("breaker of {} {}", get("name"), get("breaker").replace('_', "-")), Tone::Waiting)
+        }
         "client" => (format!("client {}", get("action").replace('_', " ")), Tone::Plain),
         "tenant" => (format!("tenant {}{}", get("action"), with("code", ", ", "")), Tone::Waiting),
         // What a newer Greenroom tells is not kept from people because this one has no words for it.
@@ -219,8 +226,17 @@ mod tests {
                 "running to backing_off, connectionClosed; next attempt 2026-01-01T00:00:00Z",
             ),
             (
-                json!({"kind": "state", "from": "starting", "to": "running", "code": null}),
-                "starting to running",
+                json!({"kind": "state", "from": "starting", "to": "running", "code": null, "recovered_after_ms": 7}),
+                "starting to running; back after 7 ms",
+            ),
+            (json!({"kind": "state", "from": null, "to": "starting", "code": null}), "starting"),
+            (
+                json!({"kind": "state", "from": "running", "to": "parked", "code": null, "parked_by": "operator"}),
+                "running to parked, operator",
+            ),
+            (
+                json!({"kind": "upstream", "name": "primary", "breaker": "half_open"}),
+                "breaker of primary half-open",
             ),
             (
                 json!({"kind": "error", "error": {"code": "unknown", "phase": "websocket_send", "message": "m\u{1b}", "action": "restart"}}),
@@ -234,7 +250,7 @@ mod tests {
                 json!({"kind": "request", "req_id": "r", "outcome": "failed", "code": "unknown", "frames": 3}),
                 "r failed, unknown, 3 frames",
             ),
-            (json!({"kind": "operator", "action": "park", "who": "admin"}), "park by admin"),
+            (json!({"kind": "operator", "action": "session.park", "who": "admin"}), "session.park by admin"),
             (json!({"kind": "client", "action": "taken_over"}), "client taken over"),
             (
                 json!({"kind": "tenant", "action": "suspended", "code": "creditsExhausted"}),

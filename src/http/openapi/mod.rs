@@ -13,13 +13,14 @@ use actix_web::{HttpResponse, http::header, web};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use super::{App, Surface, admin, audit, patching, playing, requests, sessions, tenants};
+use super::{App, Surface, admin, audit, events, patching, playing, requests, sessions, tenants};
 use crate::errors::{Action, ErrorCode};
 
 #[derive(OpenApi)]
 #[openapi(
     paths(
         sessions::list, sessions::create, sessions::get, patching::patch, sessions::delete,
+        events::history, events::follow,
         requests::send, requests::get, playing::interrupt, playing::pause, playing::resume,
         document, reference, style,
     ),

@@ -10,7 +10,7 @@ use crate::errors::ErrorCode;
 const ERROR_CODE: &str = "errorCode";
 
 /// The codes with their status and an example of their detail.
-pub(super) const PROBLEMS: [(&str, u16, &str); 47] = [
+pub(super) const PROBLEMS: [(&str, u16, &str); 48] = [
     ("malformedJson", 400, "EOF while parsing an object at line 1 column 1"),
     ("brokenBody", 400, "the body could not be read: a chunk of it is malformed"),
     ("invalidIdempotencyKey", 400, "Idempotency-Key: 1 to 255 visible characters are allowed"),
@@ -83,6 +83,7 @@ pub(super) const PROBLEMS: [(&str, u16, &str); 47] = [
     ("tenantStartsLimited", 429, "the tenant has started as many sessions as it may in a minute"),
     ("requestRateLimited", 429, "the tenant has made as many calls as it may in a second"),
     ("tooManyOpenRequests", 429, "the session has as many open requests as it may have"),
+    ("tooManyStreams", 429, "32 streams of events are open, which is the most of a tenant; close one first"),
     ("storeError", 500, "the session's record is damaged"),
     ("internal", 500, "the request was not carried out to its end"),
     (

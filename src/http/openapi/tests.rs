@@ -53,6 +53,8 @@ fn every_code_that_a_handler_names_is_known_and_every_known_one_is_named() {
         include_str!("../audit.rs"),
         include_str!("../auth.rs"),
         include_str!("../body.rs"),
+        include_str!("../events/mod.rs"),
+        include_str!("../events/filter.rs"),
         include_str!("../idempotency.rs"),
         include_str!("../patching.rs"),
         include_str!("../playing.rs"),

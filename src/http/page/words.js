@@ -94,8 +94,8 @@ export function describe(event) {
   const made = {
     state: () => ({
       tone: event.to,
-      what: `${words(event.from)} → ${words(event.to)}`,
-      more: [event.code, event.next_attempt_at && `next attempt ${clock(event.next_attempt_at)}`],
+      what: event.from ? `${words(event.from)} → ${words(event.to)}` : `made, ${words(event.to)}`,
+      more: [event.code ?? event.parked_by, Number.isFinite(event.recovered_after_ms) && `back after ${lasting(event.recovered_after_ms / 1000)}`, event.next_attempt_at && `next attempt ${clock(event.next_attempt_at)}`],
     }),
     error: () => ({
       tone: "failed",
@@ -124,6 +124,7 @@ export function describe(event) {
       more: [event.who && `by ${event.who}`, event.request_id && `request ${event.request_id}`],
     }),
     client: () => ({ tone: "dormant", what: `client ${String(event.action).replaceAll("_", " ")}`, more: [] }),
+    upstream: () => ({ tone: event.breaker === "closed" ? "running" : "parked", what: `breaker of ${event.name}: ${String(event.breaker).replaceAll("_", "-")}`, more: [] }),
     tenant: () => ({ tone: event.action === "suspended" ? "parked" : "running", what: `tenant ${event.action}`, more: [event.code] }),
   }[event.kind];
   const line = made ? made() : { tone: "dormant", what: String(event.kind), more: [] };

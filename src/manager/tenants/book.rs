@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     config,
+    events::{TenantAction, What},
     manager::{ManagerHandle, Unreachable},
     recovery::{Policy, TenantId},
     session::{Operation, TenantRuntime, TenantTerms},
@@ -156,6 +157,7 @@ impl TenantBook {
         book.runtimes.insert(record.id.clone(), runtime);
         book.api.insert(record.id.clone(), record);
         self.apply(&book).await?;
+        self.tell(&TenantId::from(id), TenantAction::Created);
         Ok((made, answer))
     }
 
@@ -228,6 +230,7 @@ impl TenantBook {
         let Some(runtime) = book.runtimes.remove(&id) else { return Ok(()) };
         self.apply(&book).await?;
         self.dismiss(&runtime, Operation::Delete).await;
+        self.tell(&id, TenantAction::Deleted);
         self.0.manager.flush().await;
         if let Err(error) = self.forget(&id).await {
             tracing::warn!(tenant = %id, %error, "what is left of a deleted tenant is removed at the next start");
@@ -259,6 +262,7 @@ impl TenantBook {
         let mut book = self.0.book.lock().await;
         let answer = self.write(&mut book, &TenantId::from(id), edit, promise).await?;
         self.apply(&book).await?;
+        self.tell(&TenantId::from(id), TenantAction::Changed);
         Ok(answer)
     }
 
@@ -328,6 +332,12 @@ impl TenantBook {
                 tracing::warn!(tenant = %id, %error, "a tenant cannot be read after a failed commit")
             }
         }
+    }
+
+    pub(super) fn tell(&self, id: &TenantId, action: TenantAction) {
+        let manager = &self.0.manager;
+        let what = What::Tenant { action, code: None };
+        manager.journal().chronicle().tell(manager.clock().now(), Some(id.clone()), what);
     }
 
     /// Makes what the book says hold.

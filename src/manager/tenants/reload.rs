@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::{Config, ConfigErrors, ConfigFile, Mistake},
+    events::TenantAction,
     manager::{Undone, Unreachable},
     recovery::TenantId,
     session::{Operation, TenantRuntime},
@@ -150,6 +151,14 @@ impl TenantBook {
         self.0.policy.store(Arc::new(config.recovery.policy.clone()));
         for runtime in gone {
             self.dismiss(&runtime, Operation::Drain).await;
+        }
+        let told = [
+            (&reloaded.added, TenantAction::Created),
+            (&reloaded.changed, TenantAction::Changed),
+            (&reloaded.removed, TenantAction::Deleted),
+        ];
+        for (ids, action) in told {
+            ids.iter().for_each(|id| self.tell(id, action));
         }
         self.bring_back(&reloaded.added).await;
         Ok(reloaded)

@@ -1,85 +1,139 @@
-//! What happened to a session, the latest so many.
+//! What happened to a session, the latest so much.
+//!
+//! Outcomes of requests are counted apart from the rest: a session that speaks for hours must not push the error of
+//! an hour ago out of its own history.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
-use super::{Listed, Records, SessionRecord, UnixMillis, envelope};
+use super::{Records, envelope};
 use crate::{
-    errors::ErrorCode,
     recovery::SessionId,
-    store::{Batch, Key, Prefix, StoreError},
+    store::{Key, Prefix, Range, StoreError},
 };
 
-/// The entries that are kept of a session's history: days of an ordinary session, and the whole of an incident. With
-/// the session itself they can be deleted in one batch.
-pub const HISTORY_PER_SESSION: u64 = 100;
+/// The entries of each class that are kept of a session's history: days of an ordinary session, and the whole of an
+/// incident.
+pub const HISTORY_PER_CLASS: usize = 100;
 
 const VERSION: u32 = 1;
 
+/// What an entry is counted with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HistoryClass {
+    /// What became of the session.
+    Change,
+    /// What became of a request.
+    Request,
+}
+
+impl HistoryClass {
+    /// Every class.
+    pub const ALL: [Self; 2] = [Self::Change, Self::Request];
+
+    const fn as_char(self) -> char {
+        match self {
+            Self::Change => 'c',
+            Self::Request => 'r',
+        }
+    }
+}
+
 /// An entry of a session's history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct HistoryRecord {
-    /// When.
-    pub at: UnixMillis,
-    /// What: the name of an event, as the API spells it.
-    pub event: String,
-    /// The state it led to, as the API spells it.
-    pub state: String,
-    /// The code of the error that caused it.
-    pub code: Option<ErrorCode>,
-    /// More, for a person; never a secret.
-    pub text: Option<String>,
+    /// Its number: later entries have higher ones.
+    pub number: u64,
+    /// The event, as the API shows it; never a secret.
+    pub event: Box<RawValue>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Stored {
     v: u32,
-    #[serde(flatten)]
-    entry: HistoryRecord,
+    event: Box<RawValue>,
 }
 
-/// The numbers of the entries that there are, where `next` comes next.
-pub(super) fn numbers(next: u64) -> std::ops::Range<u64> {
-    next.saturating_sub(HISTORY_PER_SESSION)..next
+fn key(session: &SessionId, class: HistoryClass, number: u64) -> Key {
+    // Sixteen hexadecimal digits sort as the numbers do.
+    Key::new(format!("{}{number:016x}", prefix(session, class).as_str()))
 }
 
-impl Records {
-    /// Adds an entry to the session's history, and drops its oldest where there are too many. Changes the session's
-    /// `history_next`: the session is to be written in the same batch.
+fn prefix(session: &SessionId, class: HistoryClass) -> Prefix {
+    Prefix::new(format!("{}{}/", Prefix::history(session).as_str(), class.as_char()))
+}
+
+/// The number of the entry with this key.
+fn number(key: &Key) -> Option<u64> {
+    let (_, digits) = key.as_str().rsplit_once('/')?;
+    u64::from_str_radix(digits, 16).ok()
+}
+
+impl HistoryRecord {
+    /// The entry as it is stored in the history of `session`.
     ///
     /// # Errors
     ///
     /// None that can be met in practice: an entry is always JSON.
-    pub fn stage_history(
-        &self,
-        batch: Batch,
-        session: &mut SessionRecord,
-        entry: HistoryRecord,
-    ) -> Result<Batch, StoreError> {
-        let number = session.history_next;
-        let key = Key::history(&session.id, number);
-        let value = envelope::encode(&key, &Stored { v: VERSION, entry })?;
-        session.history_next = number.saturating_add(1);
-        let batch = batch.put(key, value);
-        Ok(match number.checked_sub(HISTORY_PER_SESSION) {
-            Some(oldest) => batch.delete(Key::history(&session.id, oldest)),
-            None => batch,
-        })
+    pub fn stored(self, session: &SessionId, class: HistoryClass) -> Result<(Key, Bytes), StoreError> {
+        let key = key(session, class, self.number);
+        let value = envelope::encode(&key, &Stored { v: VERSION, event: self.event })?;
+        Ok((key, value))
     }
+}
 
-    /// A page of a session's history, the oldest first.
+impl Records {
+    /// A session's history, in no order: a few hundred entries at most. What cannot be read is left out, and logged.
     ///
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn history(
-        &self,
-        id: &SessionId,
-        after: Option<Key>,
-        limit: usize,
-    ) -> Result<Listed<HistoryRecord>, StoreError> {
-        let read = |key: &Key, value: &[u8]| {
-            envelope::decode::<Stored>(key, value, VERSION).map(|stored| stored.entry)
-        };
-        self.page(Prefix::history(id), after, limit, |entry| read(&entry.key, &entry.value)).await
+    pub async fn history(&self, session: &SessionId) -> Result<Vec<HistoryRecord>, StoreError> {
+        let mut range = Range::first(Prefix::history(session));
+        let mut entries = Vec::new();
+        loop {
+            let page = self.store.list(&range).await?;
+            for entry in page.entries {
+                match envelope::decode::<Stored>(&entry.key, &entry.value, VERSION) {
+                    Ok(Stored { v: _, event }) => {
+                        entries.extend(number(&entry.key).map(|number| HistoryRecord { number, event }));
+                    }
+                    Err(error) => tracing::error!(%session, %error, "an entry of a history is left out"),
+                }
+            }
+            match page.next {
+                Some(next) => range.after = Some(next),
+                None => return Ok(entries),
+            }
+        }
+    }
+
+    /// Deletes all of a session's history but the latest `keep` entries of each class.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store; some may be deleted then.
+    pub async fn trim_history(&self, session: &SessionId, keep: usize) -> Result<(), StoreError> {
+        for class in HistoryClass::ALL {
+            self.trim(prefix(session, class), keep).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_sort_by_number_and_stay_within_their_session_and_class() {
+        use HistoryClass::{Change, Request};
+        let (one, other) = (SessionId::from("ses_a"), SessionId::from("ses_ab"));
+        assert!(key(&one, Change, 9) < key(&one, Change, 10));
+        assert!(prefix(&one, Change).holds(&key(&one, Change, u64::MAX)));
+        assert!(!prefix(&one, Change).holds(&key(&one, Request, 1)));
+        assert!(!Prefix::history(&one).holds(&key(&other, Change, 1)));
+        assert_eq!(number(&key(&one, Request, 1_767_323_045_678_901)), Some(1_767_323_045_678_901));
     }
 }

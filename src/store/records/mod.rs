@@ -22,7 +22,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use history::{HISTORY_PER_SESSION, HistoryRecord};
+pub use history::{HISTORY_PER_CLASS, HistoryClass, HistoryRecord};
 pub use idempotency::{Asked, AskedAudio, Begun, BegunAudio, IDEMPOTENCY_HOURS, StoredAnswer, Ticket};
 pub use minutes::MinutesRecord;
 pub use requests::{EndRecord, OutcomeRecord, REQUESTS_PER_SESSION, RequestRecord};
@@ -189,6 +189,26 @@ impl Records {
             }
         }
         Ok(listed)
+    }
+
+    /// Deletes all that is under `prefix` but the latest `keep`, and gives how many.
+    async fn trim(&self, prefix: Prefix, keep: usize) -> Result<usize, StoreError> {
+        let mut range = Range::first(prefix);
+        let mut keys = Vec::new();
+        loop {
+            let page = self.store.list(&range).await?;
+            keys.extend(page.entries.into_iter().map(|entry| entry.key));
+            match page.next {
+                Some(next) => range.after = Some(next),
+                None => break,
+            }
+        }
+        keys.truncate(keys.len().saturating_sub(keep));
+        for part in keys.chunks(Batch::MAX_CHANGES) {
+            let batch = part.iter().cloned().fold(Batch::new(), Batch::delete);
+            self.store.commit(batch).await?;
+        }
+        Ok(keys.len())
     }
 
     /// Seals anew what is in clear or under the previous key, and gives how many records that were; afterwards

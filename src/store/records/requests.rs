@@ -9,7 +9,7 @@ use super::{Records, UnixMillis, envelope};
 use crate::{
     errors::ErrorCode,
     recovery::SessionId,
-    store::{Batch, Expect, Key, Prefix, Range, StoreError},
+    store::{Batch, Expect, Key, Prefix, StoreError},
 };
 
 /// Requests that are kept of a session, the latest: as many as its memory keeps.
@@ -132,21 +132,6 @@ impl Records {
     ///
     /// Those of the store; some may be deleted then.
     pub async fn trim_requests(&self, session: &SessionId, keep: usize) -> Result<usize, StoreError> {
-        let mut range = Range::first(Prefix::requests(session));
-        let mut keys = Vec::new();
-        loop {
-            let page = self.store.list(&range).await?;
-            keys.extend(page.entries.into_iter().map(|entry| entry.key));
-            match page.next {
-                Some(next) => range.after = Some(next),
-                None => break,
-            }
-        }
-        keys.truncate(keys.len().saturating_sub(keep));
-        for part in keys.chunks(Batch::MAX_CHANGES) {
-            let batch = part.iter().cloned().fold(Batch::new(), Batch::delete);
-            self.store.commit(batch).await?;
-        }
-        Ok(keys.len())
+        self.trim(Prefix::requests(session), keep).await
     }
 }

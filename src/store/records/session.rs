@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Kept, Listed, Records, SecretText, UnixMillis, envelope, history, id};
+use super::{Kept, Listed, Records, SecretText, UnixMillis, envelope, id};
 use crate::{
     errors::{ErrorCode, Phase, SessionError},
     recovery::{SessionId, TenantId},
@@ -291,8 +291,6 @@ pub struct SessionRecord {
     pub budget: BudgetRecord,
     /// Its latest error.
     pub last_error: Option<ErrorRecord>,
-    /// The number that the next entry of its history gets.
-    pub history_next: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -311,39 +309,16 @@ struct Stored {
     budget: BudgetRecord,
     #[serde(default)]
     last_error: Option<ErrorRecord>,
-    #[serde(default)]
-    history_next: u64,
 }
 
 fn encode(vault: &Vault, key: &Key, session: &SessionRecord) -> Result<Bytes, StoreError> {
     let spec = serde_json::to_string(&session.spec).map(Zeroizing::new);
     let spec = spec.map_err(|error| envelope::damaged(key, &error))?;
     let spec = vault.seal(key, FIELD, &spec, session.spec.holds_secrets())?;
-    let SessionRecord {
-        id,
-        tenant,
-        origin,
-        created_at,
-        spec: _,
-        desired,
-        restarts,
-        budget,
-        last_error,
-        history_next,
-    } = session.clone();
-    let stored = Stored {
-        v: VERSION,
-        id,
-        tenant,
-        origin,
-        created_at,
-        spec,
-        desired,
-        restarts,
-        budget,
-        last_error,
-        history_next,
-    };
+    let SessionRecord { id, tenant, origin, created_at, spec: _, desired, restarts, budget, last_error } =
+        session.clone();
+    let stored =
+        Stored { v: VERSION, id, tenant, origin, created_at, spec, desired, restarts, budget, last_error };
     envelope::encode(key, &stored)
 }
 
@@ -351,35 +326,13 @@ fn decode(vault: &Vault, key: &Key, value: &[u8]) -> Result<SessionRecord, Store
     let stored: Stored = envelope::decode(key, value, VERSION)?;
     let spec = vault.open(key, FIELD, &stored.spec)?;
     let spec = serde_json::from_str(&spec).map_err(|error| envelope::damaged(key, &error))?;
-    let Stored {
-        v: _,
-        id,
-        tenant,
-        origin,
-        created_at,
-        spec: _,
-        desired,
-        restarts,
-        budget,
-        last_error,
-        history_next,
-    } = stored;
+    let Stored { v: _, id, tenant, origin, created_at, spec: _, desired, restarts, budget, last_error } =
+        stored;
     if Key::session(&id) != *key {
         let reason = "it has the id of another session".to_owned();
         return Err(StoreError::Damaged { key: key.clone(), reason });
     }
-    Ok(SessionRecord {
-        id,
-        tenant,
-        origin,
-        created_at,
-        spec,
-        desired,
-        restarts,
-        budget,
-        last_error,
-        history_next,
-    })
+    Ok(SessionRecord { id, tenant, origin, created_at, spec, desired, restarts, budget, last_error })
 }
 
 pub(super) fn reseal(vault: &Vault, key: &Key, value: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -422,14 +375,6 @@ impl Records {
     /// Adds the removal of a session to `batch`, whatever was there; its history is not touched.
     pub fn stage_session_drop(&self, batch: Batch, id: &SessionId) -> Batch {
         batch.delete(Key::session(id))
-    }
-
-    /// Adds the removal of a session and its history to `batch`.
-    pub fn stage_session_removal(&self, batch: Batch, session: &SessionRecord, expect: Expect) -> Batch {
-        let key = Key::session(&session.id);
-        let batch = batch.only_if(key.clone(), expect).delete(key);
-        history::numbers(session.history_next)
-            .fold(batch, |batch, number| batch.delete(Key::history(&session.id, number)))
     }
 
     /// A session; `None` where there is none.

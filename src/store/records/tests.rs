@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use secrecy::SecretBox;
+use serde_json::value::RawValue;
 
 use super::*;
 use crate::{
@@ -79,7 +80,6 @@ fn session(id: &str) -> SessionRecord {
             strikes: 2,
         },
         last_error: Some(ErrorRecord::new(&error(), UnixMillis(9))),
-        history_next: 0,
     }
 }
 
@@ -256,30 +256,29 @@ async fn after_resealing_the_previous_key_is_not_needed() {
 }
 
 #[tokio::test]
-async fn a_history_keeps_the_latest_and_goes_with_its_session() {
+async fn a_history_keeps_the_latest_of_each_class_and_goes_with_its_session() {
+    use HistoryClass::{Change, Request};
     let records = keyed();
-    let mut session = session("ses_1");
-    let mut expect = Expect::Absent;
-    for number in 0..HISTORY_PER_SESSION + 5 {
-        let entry = HistoryRecord {
-            at: UnixMillis(number),
-            event: "parked".to_owned(),
-            state: "parked".to_owned(),
-            code: Some(ErrorCode::BillingRequired),
-            text: None,
-        };
-        let batch = records.stage_history(Batch::new(), &mut session, entry).unwrap();
-        let batch = records.stage_session(batch, &session, expect).unwrap();
-        expect = Expect::At(records.commit(batch).await.unwrap());
+    let (one, other) = (SessionId::from("ses_1"), SessionId::from("ses_10"));
+    let entries =
+        [(&one, Change, 3), (&one, Change, 1), (&one, Change, 2), (&one, Request, 9), (&other, Change, 1)];
+    let mut batch = Batch::new();
+    for (session, class, number) in entries {
+        let event = RawValue::from_string(format!("{{\"id\":{number}}}")).unwrap();
+        let (key, value) = HistoryRecord { number, event }.stored(session, class).unwrap();
+        batch = batch.put(key, value);
     }
-    let listed = records.history(&session.id, None, 1000).await.unwrap();
-    let times: Vec<u64> = listed.records.iter().map(|kept| kept.record.at.0).collect();
-    assert_eq!(times, (5..HISTORY_PER_SESSION + 5).collect::<Vec<u64>>());
-    let page = records.history(&session.id, None, 30).await.unwrap();
-    let after = records.history(&session.id, page.next, 30).await.unwrap();
-    assert_eq!(after.records.first().map(|kept| kept.record.at), Some(UnixMillis(35)));
-    records.commit(records.stage_session_removal(Batch::new(), &session, expect)).await.unwrap();
-    assert_eq!(records.store().list(&Range::first(Prefix::new(""))).await.unwrap().entries, []);
+    records.commit(batch).await.unwrap();
+    let kept = async |session| {
+        let mut kept = records.history(session).await.unwrap();
+        kept.sort_by_key(|entry| entry.number);
+        kept.iter().map(|entry| entry.event.get().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&one).await, [r#"{"id":1}"#, r#"{"id":2}"#, r#"{"id":3}"#, r#"{"id":9}"#]);
+    records.trim_history(&one, 2).await.unwrap();
+    assert_eq!(kept(&one).await, [r#"{"id":2}"#, r#"{"id":3}"#, r#"{"id":9}"#]);
+    records.trim_history(&one, 0).await.unwrap();
+    assert_eq!((kept(&one).await.len(), kept(&other).await.len()), (0, 1));
 }
 
 const ACME: &str = "acme";

@@ -295,7 +295,7 @@ fn a_request_links_to_the_attempt_of_the_connection_that_it_ran_on_last() {
     assert_eq!(attribute(&on_second[0], names::CONNECTION_ID).as_deref(), Some("conn-2"));
 
     let stopped = StateChange {
-        from: StateName::Running,
+        from: Some(StateName::Running),
         to: StateName::Stopped,
         code: None,
         parked_by: None,

@@ -1,0 +1,138 @@
+//! A chronicle over a disk that fails at command.
+
+use super::*;
+use crate::{
+    events::{Attempt, ClientAction, EventId, Since},
+    session::journal::disk::Disk,
+    store::{Prefix, Range, Store, Vault},
+};
+
+struct Desk {
+    disk: Arc<Disk>,
+    chronicle: Chronicle,
+}
+
+fn request(number: u64) -> What {
+    What::Request(crate::events::RequestEnd {
+        req_id: format!("r{number}"),
+        outcome: "completed",
+        code: None,
+        breaks: 0,
+        audio: None,
+        frames: number,
+        first_frame: None,
+        duration: Duration::ZERO,
+    })
+}
+
+fn attempt(number: u64) -> What {
+    What::Attempt(Attempt {
+        attempt: 1,
+        generation: number,
+        gate: Duration::ZERO,
+        token: None,
+        connect: None,
+        handshake: None,
+        outcome: None,
+        connection_id: None,
+    })
+}
+
+impl Desk {
+    fn new() -> Self {
+        let disk = Arc::new(Disk::default());
+        let store: Arc<dyn Store> = Arc::<Disk>::clone(&disk);
+        let records = Records::new(store, Arc::new(Vault::default()));
+        let chronicle = Chronicle::new(Bus::default(), records, Arc::new(Metrics::new(1)));
+        tokio::spawn(chronicle.clone().run());
+        Self { disk, chronicle }
+    }
+
+    fn tell(&self, session: &str, what: What) {
+        self.chronicle.tell_of(Moment::ZERO, &TenantId::from("acme"), &SessionId::from(session), what);
+    }
+
+    async fn numbers(&self, session: &str) -> Vec<EventId> {
+        let history = self.chronicle.history(&SessionId::from(session)).await.unwrap();
+        history.iter().map(|entry| EventId(entry.number)).collect()
+    }
+
+    async fn written(&self) {
+        tokio::time::timeout(Duration::from_secs(30), self.chronicle.flush()).await.expect("all is written");
+    }
+
+    async fn stored(&self) -> usize {
+        let records = &self.chronicle.0.records;
+        records.store().list(&Range::first(Prefix::new("h/"))).await.unwrap().entries.len()
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_is_read_at_once_and_reads_the_same_when_it_is_written() {
+    let desk = Desk::new();
+    let mut follower = desk.chronicle.bus().follow(Since::Now);
+    for number in 0..3 {
+        desk.tell("ses_1", attempt(number));
+        desk.tell("ses_2", request(number));
+    }
+    let before = desk.numbers("ses_1").await;
+    assert_eq!(before, [EventId(5), EventId(3), EventId(1)]);
+    assert_eq!(desk.disk.commits(), 0, "it waits for others");
+    assert_eq!(follower.ready().len(), 6);
+    desk.written().await;
+    assert_eq!(desk.disk.commits(), 1);
+    assert_eq!(desk.numbers("ses_1").await, before);
+    assert_eq!(desk.stored().await, 6);
+}
+
+#[tokio::test]
+async fn each_class_keeps_its_latest_and_requests_push_no_change_out() {
+    let desk = Desk::new();
+    desk.tell("ses_1", What::Client { action: ClientAction::Attached });
+    for number in 0..1000 {
+        desk.tell("ses_1", request(number));
+    }
+    desk.written().await;
+    let numbers = desk.numbers("ses_1").await;
+    assert_eq!(numbers.last(), Some(&EventId(1)), "the one change is still there");
+    let most = HISTORY_PER_CLASS + usize::from(TRIM_EVERY) + 1;
+    assert!((HISTORY_PER_CLASS..=most).contains(&numbers.len()), "{}", numbers.len());
+    assert_eq!(numbers[0], EventId(1001));
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_loses_nothing_below_the_bound_and_counts_what_is_beyond() {
+    let desk = Desk::new();
+    desk.disk.is_broken(true);
+    for number in 0..MAX_WAITING as u64 + 7 {
+        desk.tell("ses_1", attempt(number));
+    }
+    let metrics = desk.chronicle.0.metrics.render();
+    assert!(metrics.contains("greenroom_history_lost_total 7"), "{metrics}");
+    // It is tried, and what was taken for that is there all the while.
+    while desk.disk.commits() < 3 {
+        assert_eq!(desk.numbers("ses_1").await.len(), MAX_WAITING);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    desk.disk.is_broken(false);
+    desk.written().await;
+    assert_eq!(desk.numbers("ses_1").await[0], EventId(MAX_WAITING as u64 + 7));
+}
+
+#[tokio::test]
+async fn a_session_that_is_forgotten_leaves_nothing_behind_whenever_that_is_said() {
+    let desk = Desk::new();
+    let forgotten = SessionId::from("ses_1");
+    for wait in 0..8 {
+        for number in 0..100 {
+            desk.tell("ses_1", attempt(number));
+        }
+        tokio::time::sleep(Duration::from_millis(wait * 40)).await;
+        desk.chronicle.forget(&forgotten);
+        // A word that comes too late.
+        desk.tell("ses_1", attempt(100));
+        desk.written().await;
+        assert_eq!(desk.numbers("ses_1").await, [], "after {wait}");
+        assert_eq!(desk.stored().await, 0, "after {wait}");
+    }
+}
