@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Host, Url};
 
-use super::reader::Section;
+use super::{reader::Section, tls::read_authorities};
 
 const ENDPOINT: &str = "a URL such as \"http://127.0.0.1:4317\"";
 /// What collectors have by convention at this port is OTLP over HTTP.
@@ -19,6 +19,8 @@ const MAX_NAME_BYTES: usize = 128;
 pub struct Otlp {
     /// The collector, which speaks OTLP over gRPC; without it no traces are made.
     pub endpoint: Option<Url>,
+    /// The authorities, in PEM, of which the collector must have a certificate; `None` for the public ones.
+    pub ca: Option<Vec<u8>>,
     /// Headers that go with each export.
     pub headers: Vec<OtlpHeader>,
     /// How long an export may take, repetitions included.
@@ -33,6 +35,7 @@ impl Default for Otlp {
     fn default() -> Self {
         Self {
             endpoint: None,
+            ca: None,
             headers: Vec::new(),
             timeout: Duration::from_secs(10),
             sample_ratio: 1.0,
@@ -92,11 +95,15 @@ pub(super) fn read_otlp(section: &Section<'_>) -> Otlp {
     let headers = section.sections("headers", read_header).into_iter().flatten().collect();
     let otlp = Otlp {
         endpoint: section.text("endpoint", ENDPOINT, read_endpoint),
+        ca: read_authorities(section, "ca"),
         headers,
         timeout: section.millis("timeout_ms", default.timeout, 100..=60_000),
         sample_ratio: section.number("sample_ratio", default.sample_ratio, 0.0..=1.0),
         queue: section.count("queue", queue, 16..=100_000) as usize,
     };
+    if otlp.ca.is_some() && otlp.endpoint.as_ref().is_some_and(|endpoint| endpoint.scheme() != "https") {
+        section.mistake("ca", "is of no use with an endpoint that is not https; leave one of them out");
+    }
     let twice = otlp.headers.iter().enumerate().find_map(|(index, header)| {
         let before = otlp.headers[..index].iter().any(|earlier| earlier.name == header.name);
         before.then_some(&header.name)
@@ -202,6 +209,8 @@ mod tests {
             ("timeout_ms = 99", "100 to 60000"),
             ("queue = 1", "16 to 100000"),
             ("protocol = \"http\"", "protocol: unknown key"),
+            ("ca = \"/nowhere/ca.crt\"", "ca: the file /nowhere/ca.crt cannot be read"),
+            ("ca = \"/proc/version\"", "ca: the file /proc/version holds no certificate"),
             ("headers = [{ name = \"a b\", value = \"hunter2\" }]", "\"a b\" is no name of a header"),
             ("headers = [{ name = \"grpc-timeout\", value = \"hunter2\" }]", "gRPC sets or reads itself"),
             ("headers = [{ name = \"key-bin\", value = \"hunter2\" }]", "gRPC sets or reads itself"),
@@ -221,6 +230,19 @@ mod tests {
             assert!(error.starts_with("test.toml:2:") && error.contains(says), "{line}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn authorities_are_those_of_an_endpoint_that_has_tls() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.crt");
+        let own = rcgen::generate_simple_self_signed(["collector.example".to_owned()]).unwrap();
+        std::fs::write(&path, own.cert.pem()).unwrap();
+        let ca = format!("ca = \"{}\"", path.display());
+        let with = otlp(&format!("endpoint = \"https://collector.example\"\n{ca}"));
+        assert_eq!(with.ca, Some(own.cert.pem().into_bytes()));
+        let error = read(&format!("endpoint = \"http://collector.example\"\n{ca}")).unwrap_err().to_string();
+        assert!(error.starts_with("test.toml:3:") && error.contains("is not https"), "{error}");
     }
 
     #[test]

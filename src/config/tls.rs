@@ -224,6 +224,15 @@ fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
+/// The authorities in the file that `key` names, in PEM, where it names one.
+pub(super) fn read_authorities(section: &Section<'_>, key: &'static str) -> Option<Vec<u8>> {
+    section.text(key, "a path", |text| {
+        let path = section.report.directory.join(text);
+        let pem = read_bounded(key, &path).and_then(|pem| certificates(key, &path, &pem).map(|_| pem));
+        pem.map_err(|mistake| mistake.text)
+    })
+}
+
 /// Reads a section `tls`; `None` where the file has none, or one with mistakes. Only operators have client
 /// certificates: tenants have keys.
 pub(super) fn read_tls(section: &Section<'_>, with_client_ca: bool) -> Option<Tls> {

@@ -15,7 +15,7 @@ use std::{io, sync::Arc, thread, time::Duration};
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{
     ExporterBuildError, RetryPolicy, SpanExporter, WithExportConfig as _, WithTonicConfig as _,
-    tonic_types::transport::ClientTlsConfig,
+    tonic_types::transport::{Certificate, ClientTlsConfig},
 };
 use opentelemetry_sdk::{Resource, resource::EnvResourceDetector, trace::SpanExporter as _};
 use secrecy::ExposeSecret as _;
@@ -123,7 +123,11 @@ fn exporter(
             RetryPolicy::recommended().with_max_retries(MAX_RETRIES).with_max_delay(MAX_RETRY_DELAY),
         );
     if endpoint.starts_with("https:") {
-        builder = builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
+        let tls = match &otlp.ca {
+            Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
+            None => ClientTlsConfig::new().with_enabled_roots(),
+        };
+        builder = builder.with_tls_config(tls);
     }
     let mut exporter = builder.build()?;
     exporter.set_resource(resource);

@@ -9,6 +9,9 @@
     reason = "a test that cannot run its subject has failed"
 )]
 
+#[path = "../blackbox/certificates.rs"]
+#[allow(dead_code, reason = "another test's helpers, of which this one needs a part")]
+mod certificates;
 mod collector;
 #[path = "../blackbox/http.rs"]
 #[allow(dead_code, reason = "another test's helpers, of which this one needs a part")]
@@ -17,6 +20,7 @@ mod outages;
 #[path = "../blackbox/process.rs"]
 #[allow(dead_code, reason = "another test's helpers, of which this one needs a part")]
 mod process;
+mod receivers;
 mod sessions;
 #[path = "../blackbox/world.rs"]
 #[allow(dead_code, reason = "another test's helpers, of which this one needs a part")]
