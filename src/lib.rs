@@ -18,5 +18,6 @@ pub mod simulator;
 pub mod store;
 pub mod telemetry;
 pub mod tenants;
+pub mod traces;
 pub mod upstream;
 pub mod wire;

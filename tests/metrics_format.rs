@@ -16,7 +16,7 @@ use greenroom::{
 };
 
 /// The contract: every metric, its type and its labels.
-const FAMILIES: [(&str, &str, &[&str]); 29] = [
+const FAMILIES: [(&str, &str, &[&str]); 30] = [
     ("greenroom_session_errors_total", "counter", &["code", "phase"]),
     ("greenroom_tenant_errors_total", "counter", &["code", "tenant"]),
     ("greenroom_upstream_connections", "gauge", &["tenant"]),
@@ -45,6 +45,7 @@ const FAMILIES: [(&str, &str, &[&str]); 29] = [
     ("greenroom_history_lost_total", "counter", &[]),
     ("greenroom_event_streams", "gauge", &[]),
     ("greenroom_invariant_breaches_total", "counter", &["invariant"]),
+    ("greenroom_traces_total", "counter", &["outcome"]),
     ("greenroom_build_info", "gauge", &["commit", "version"]),
 ];
 

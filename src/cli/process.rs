@@ -1,11 +1,13 @@
 //! The composition root: from a configuration to a running Greenroom, and back to nothing.
 //!
 //! Starting binds both addresses before anything else, so that a port in use ends the start with nothing to
-//! undo. Stopping goes in one order: no new session; every connection closed; the threads; the listeners; the store.
+//! undo. Stopping goes in one order: no new session; every connection closed; the threads; the listeners; the traces; the
+//! store.
 
 use std::{io, net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 
 use tokio::{sync::Notify, task::JoinHandle};
+use url::Url;
 
 use super::keeping;
 pub use super::keeping::StoreUnusable;
@@ -20,6 +22,7 @@ use crate::{
     store::Records,
     telemetry::Metrics,
     tenants::AdminKey,
+    traces::{Peer, Peers, Traces, TracesUnusable},
     upstream::{Auth, Deadlines, Pace, Sources, UpstreamConfig, tls_config, tls_config_trusting},
 };
 
@@ -40,6 +43,7 @@ pub struct Process {
     lifecycle: Arc<ProcessLifecycle>,
     metrics: Arc<Metrics>,
     events: Bus,
+    traces: Option<Traces>,
     records: Records,
     upkeep: JoinHandle<()>,
     reload: Arc<Notify>,
@@ -61,6 +65,9 @@ pub enum StartError {
     /// The sessions of an earlier process cannot be had.
     #[error("the sessions of an earlier process cannot be restored: {0}")]
     Sessions(Undone),
+    /// Traces are asked for and cannot be had.
+    #[error(transparent)]
+    Traces(#[from] TracesUnusable),
 }
 
 /// Why a process ends.
@@ -99,6 +106,7 @@ impl Process {
         let certificates: Vec<_> = [&data_tls, &admin_tls].into_iter().flatten().cloned().collect();
         let opened = Opened::read(config, &records, pepper, &metrics).await?;
         let events = Bus::default();
+        let traces = Traces::start(&config.telemetry.otlp, peers(config), &events, &metrics)?;
         let setup = manager_setup(config, opened.roster(), &metrics, &records, &events);
         let running = manager::start(setup)?;
         let tenants = opened.with(running.handle.clone());
@@ -141,6 +149,7 @@ impl Process {
             lifecycle,
             metrics,
             events,
+            traces,
             records,
             upkeep,
             reload,
@@ -197,6 +206,9 @@ impl Process {
         // Streams end with it, which would hold the listeners up.
         self.events.close();
         self.listeners.stop().await;
+        if let Some(traces) = self.traces {
+            traces.flushed().await;
+        }
         self.upkeep.abort();
         if let Err(error) = self.records.store().close().await {
             tracing::error!(%error, "the store could not be closed in order");
@@ -213,6 +225,15 @@ fn listener_tls(
     files
         .map(|files| ListenerTls::new(section, files.clone(), metrics.tls(section)).map(Arc::new))
         .transpose()
+}
+
+/// The hosts that traces name.
+fn peers(config: &Config) -> Peers {
+    let peer = |url: &Url| Peer {
+        host: url.host_str().unwrap_or_default().to_owned(),
+        port: url.port_or_known_default().unwrap_or_default(),
+    };
+    Peers { console: peer(&config.upstream.console_url), ingress: peer(&config.upstream.ingress_url) }
 }
 
 /// A session has a socket, and the usual soft limit of 1024 files would look like an outage of the service.

@@ -60,7 +60,7 @@ async fn serve(config: Config, file: ConfigFile) -> ExitCode {
         Err(error) => {
             output::complain(&format!("greenroom: {error}"));
             return ExitCode::from(match error {
-                StartError::Tenants(TenantsUnusable::InBoth(_)) => EX_CONFIG,
+                StartError::Tenants(TenantsUnusable::InBoth(_)) | StartError::Traces(_) => EX_CONFIG,
                 StartError::Tenants(TenantsUnusable::Store(_))
                 | StartError::Store(_)
                 | StartError::Sessions(_) => EX_IOERR,

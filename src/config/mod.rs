@@ -11,6 +11,7 @@
 mod changes;
 mod local;
 mod mistakes;
+mod otlp;
 mod overrides;
 mod reader;
 mod secrets;
@@ -35,6 +36,7 @@ use std::{
 };
 
 pub use mistakes::{ConfigErrors, Mistake, Place};
+pub use otlp::{Otlp, OtlpHeader};
 pub use tls::{Authorities, LoadedTls, Tls, TlsFiles, TlsMistake};
 pub use types::{
     Admin, Config, Deadlines, Defaults, EncryptionKey, Ingress, LogFormat, Outbox, PartialFailure,

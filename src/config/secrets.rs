@@ -28,6 +28,22 @@ impl Section<'_> {
         self.value(key, |node| secret(self.report, node))
     }
 
+    /// As [`Section::secret`], with spaces allowed between words: `Bearer ...`.
+    pub(super) fn secret_words(&self, key: &'static str) -> Option<SecretString> {
+        self.value(key, |node| {
+            let (text, source) = stated(self.report, node)?;
+            if !text
+                .split(' ')
+                .all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_graphic()))
+            {
+                return Err(format!(
+                    "{source} has line breaks, characters beyond ASCII or needless spaces in it"
+                ));
+            }
+            Ok(SecretString::from(text))
+        })
+    }
+
     /// The secrets of the list `key` with the place of each; `None` without the key or with an empty list.
     pub(super) fn secrets(&self, key: &'static str) -> Option<Vec<(SecretString, Place)>> {
         let node = self.node(key)?;
@@ -52,6 +68,16 @@ impl Section<'_> {
 }
 
 fn secret(report: &Report<'_>, node: &Node) -> Result<SecretString, String> {
+    let (text, source) = stated(report, node)?;
+    // Keys travel in HTTP headers; one that cannot would fail every call with an error that hides why.
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("{source} has spaces, line breaks or characters beyond ASCII in it"));
+    }
+    Ok(SecretString::from(text))
+}
+
+/// The text of a secret, neither empty nor too long, and what to call it in a mistake.
+fn stated(report: &Report<'_>, node: &Node) -> Result<(String, String), String> {
     let (text, source) = match &node.value {
         Value::Table(table) => referenced(report, table)?,
         Value::Text(_)
@@ -67,14 +93,10 @@ fn secret(report: &Report<'_>, node: &Node) -> Result<SecretString, String> {
     if text.is_empty() {
         return Err(format!("{source} is empty"));
     }
-    // Keys travel in HTTP headers; one that cannot would fail every call with an error that hides why.
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!("{source} has spaces, line breaks or characters beyond ASCII in it"));
-    }
     if text.len() as u64 > MAX_SECRET_BYTES {
         return Err(format!("{source} is longer than {MAX_SECRET_BYTES} bytes"));
     }
-    Ok(SecretString::from(text))
+    Ok((text, source))
 }
 
 /// The text that `{ env = ... }` or `{ file = ... }` refers to, and what to call it in a mistake.

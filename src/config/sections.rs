@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 use super::{
     Admin, Config, Deadlines, Defaults, Ingress, LogFormat, Outbox, PartialFailure, Recovery, Server,
     Sessions, Telemetry, Tenant, Upstream, UpstreamAuth,
+    otlp::read_otlp,
     reader::Section,
     store::read_store,
     tenants::{check_key, read_policy, read_tenants},
@@ -92,7 +93,7 @@ fn read_upstream(section: &Section<'_>) -> Upstream {
             &[("header", UpstreamAuth::Header), ("query", UpstreamAuth::Query)],
         ),
         bind_addresses: section.local_addresses("bind_addresses"),
-        ca: read_authorities(section),
+        ca: read_authorities(section, "ca"),
         // The service refuses tokens that are asked for more than a day.
         token_ttl: section.seconds("token_ttl_s", default.token_ttl, 60..=DAY_S),
         max_message_bytes: section.bytes(
@@ -265,5 +266,6 @@ fn read_telemetry(section: &Section<'_>) -> Telemetry {
         ),
         log_level: level.unwrap_or(default.log_level),
         max_tenant_labels: section.count("max_tenant_labels", default.max_tenant_labels, 0..=10_000),
+        otlp: section.section("otlp", read_otlp),
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use secrecy::{SecretBox, SecretString};
 use url::Url;
 
-use super::{Authorities, Place, Tls};
+use super::{Authorities, Otlp, Place, Tls};
 use crate::{
     errors::{Action, ErrorCode},
     outbox::Continuity,
@@ -233,6 +233,7 @@ impl Config {
         [("server.tls", &self.server.tls), ("admin.tls", &self.admin.tls)]
             .into_iter()
             .filter_map(|(section, tls)| tls.as_ref()?.note(section, now))
+            .chain(self.telemetry.otlp.notes())
             .collect()
     }
 }
@@ -385,11 +386,18 @@ pub struct Telemetry {
     pub log_level: String,
     /// How many tenants have metrics of their own; the rest count as `_other`.
     pub max_tenant_labels: u32,
+    /// Where traces are sent.
+    pub otlp: Otlp,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { log_format: LogFormat::Text, log_level: "info".to_owned(), max_tenant_labels: 100 }
+        Self {
+            log_format: LogFormat::Text,
+            log_level: "info".to_owned(),
+            max_tenant_labels: 100,
+            otlp: Otlp::default(),
+        }
     }
 }
 

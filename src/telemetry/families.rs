@@ -62,6 +62,8 @@ families! {
         "When the certificate that a listener serves ends, in seconds of Unix time.";
     TLS_RELOADS = "tls_reloads_total",
         "Changed certificate files that were looked at; result is ok, or error where the old certificate is served on.";
+    TRACES = "traces_total",
+        "Traces of attempts and requests: exported to the collector, dropped because it was away or too slow, or sampled_out by configuration.";
     BUILD_INFO = "build_info", "Always 1; the labels tell the version and the commit that is running.";
 }
 

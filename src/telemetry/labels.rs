@@ -42,6 +42,18 @@ label! {
 }
 
 label! {
+    /// What became of a trace.
+    TraceOutcome {
+        /// The collector has it.
+        Exported = "exported",
+        /// It is lost: the collector did not take it, or too many waited.
+        Dropped = "dropped",
+        /// It was left out, as `telemetry.otlp.sample_ratio` says.
+        SampledOut = "sampled_out",
+    }
+}
+
+label! {
     /// Which way bytes go.
     Direction {
         /// To the avatar service.

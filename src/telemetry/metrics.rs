@@ -13,12 +13,12 @@ use std::{
 use metrics::{Counter, Gauge, Histogram};
 
 use super::{
-    BreakerLabel, Direction, Invariant,
+    BreakerLabel, Direction, Invariant, TraceOutcome,
     families::{
         BREAKER_STATE, BUILD_INFO, BYTES, CLIENTS, EVENT_STREAMS, FIRST_FRAME_SECONDS, FRAMES, Family,
         GATE_WAITING, HANDSHAKE_SECONDS, HISTORY_LOST, HOST_SHORTAGES, INVARIANT_BREACHES, OUTBOX_BYTES,
         RECOVERY_SECONDS, RESTARTS, Registry, SESSION_ERRORS, STORE_COMMIT_SECONDS, TLS_EXPIRY, TLS_RELOADS,
-        TOKEN_SECONDS,
+        TOKEN_SECONDS, TRACES,
     },
     tenant::TenantMetrics,
 };
@@ -44,6 +44,7 @@ pub struct Metrics {
     restarts: [Counter; ErrorCode::ALL.len()],
     breaches: [Counter; Invariant::ALL.len()],
     shortages: [Counter; Shortage::ALL.len()],
+    traces: [Counter; TraceOutcome::ALL.len()],
     /// Errors by code, for whoever wants the number and not the text.
     error_counts: [AtomicU64; ErrorCode::ALL.len()],
     traffic: [Traffic; Direction::ALL.len()],
@@ -83,6 +84,8 @@ impl Metrics {
                 .map(|invariant| registry.counter(&INVARIANT_BREACHES, &[("invariant", invariant.as_str())])),
             shortages: Shortage::ALL
                 .map(|what| registry.counter(&HOST_SHORTAGES, &[("resource", what.as_str())])),
+            traces: TraceOutcome::ALL
+                .map(|outcome| registry.counter(&TRACES, &[("outcome", outcome.as_str())])),
             traffic: Direction::ALL.map(|direction| {
                 let labels = [("direction", direction.as_str())];
                 Traffic {
@@ -224,6 +227,11 @@ impl Metrics {
     /// An attempt failed for want of something on this machine.
     pub fn shortage(&self, what: Shortage) {
         self.shortages[what as usize].increment(1);
+    }
+
+    /// This became of `count` traces.
+    pub fn traces(&self, outcome: TraceOutcome, count: u64) {
+        self.traces[outcome.index()].increment(count);
     }
 
     /// The Prometheus text format, version 0.0.4.

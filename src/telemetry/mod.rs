@@ -7,7 +7,7 @@ mod metrics;
 mod tenant;
 mod usage;
 
-pub use labels::{BreakerLabel, Direction, Invariant, RequestOutcome};
+pub use labels::{BreakerLabel, Direction, Invariant, RequestOutcome, TraceOutcome};
 pub use logs::{LogFormat, LogsError, init_logs};
 pub use metrics::{Counted, Metrics, TlsMetrics, Traffic, UpstreamMetrics};
 pub use tenant::{OpenConnection, TenantMetrics};

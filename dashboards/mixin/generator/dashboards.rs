@@ -7,7 +7,7 @@ use super::panels::{
     View::{Lines, Number, Stacked, States, Table},
     panel,
 };
-use super::tls;
+use super::{tls, traces};
 
 /// All of them.
 pub(crate) fn all() -> Vec<Dashboard> {
@@ -402,7 +402,7 @@ fn upstream() -> Dashboard {
 
 fn own() -> Dashboard {
     let mut dashboard = own_machine();
-    dashboard.items.extend(tls::panels());
+    dashboard.items.extend(tls::panels().into_iter().chain(traces::panels()));
     dashboard
 }
 
