@@ -19,4 +19,5 @@ pub mod store;
 pub mod telemetry;
 pub mod tenants;
 pub mod upstream;
+pub mod webhooks;
 pub mod wire;

@@ -21,6 +21,7 @@ use crate::{
     telemetry::Metrics,
     tenants::AdminKey,
     upstream::{Auth, Deadlines, Pace, Sources, UpstreamConfig},
+    webhooks,
 };
 
 /// What an attempt may hold its place at the gate beyond its deadlines, for its cleaning up.
@@ -40,6 +41,7 @@ pub struct Process {
     lifecycle: Arc<ProcessLifecycle>,
     metrics: Arc<Metrics>,
     events: Bus,
+    hooks: webhooks::Running,
     records: Records,
     upkeep: JoinHandle<()>,
     reload: Arc<Notify>,
@@ -99,10 +101,12 @@ impl Process {
         let certificates: Vec<_> = [&data_tls, &admin_tls].into_iter().flatten().cloned().collect();
         let opened = Opened::read(config, &records, pepper, &metrics).await?;
         let events = Bus::default();
+        // Before anything can happen.
+        let hooks = webhooks::start(&events, config, &metrics);
         let setup = manager_setup(config, opened.roster(), &metrics, &records, &events);
         let running = manager::start(setup)?;
         let tenants = opened.with(running.handle.clone());
-        let reloader = Reloader::new(tenants.clone(), config, file);
+        let reloader = Reloader::new(tenants.clone(), hooks.webhooks.clone(), config, file);
         let restored = running.handle.restore().await.map_err(StartError::Sessions)?;
         tracing::info!(
             started = restored.started,
@@ -117,6 +121,7 @@ impl Process {
                 manager: running.handle.clone(),
                 tenants,
                 reloader: reloader.clone(),
+                webhooks: hooks.webhooks.clone(),
                 admin_key: AdminKey::new(&config.admin).map(Arc::new),
                 metrics: Arc::clone(&metrics),
                 lifecycle: Arc::clone(&lifecycle),
@@ -141,6 +146,7 @@ impl Process {
             lifecycle,
             metrics,
             events,
+            hooks,
             records,
             upkeep,
             reload,
@@ -196,7 +202,7 @@ impl Process {
         let in_time = self.running.stop(self.shutdown).await;
         // Streams end with it, which would hold the listeners up.
         self.events.close();
-        self.listeners.stop().await;
+        tokio::join!(self.hooks.stop(), self.listeners.stop());
         self.upkeep.abort();
         if let Err(error) = self.records.store().close().await {
             tracing::error!(%error, "the store could not be closed in order");

@@ -194,6 +194,7 @@ impl SessionActor {
             Count::Failure(code) => tenant.failure(*code),
             Count::BudgetExhausted => {
                 tenant.budget_exhausted();
+                self.session.borrow_mut().budget_exhausted = true;
                 tracing::error!(
                     session = %self.context.entry.id, tenant = %self.context.entry.tenant,
                     restarts = recovery.budget.restarts,
@@ -249,6 +250,7 @@ impl SessionActor {
         let change = StateChange {
             from: None,
             recovered_after: self.session.borrow_mut().recovered_after.take(),
+            budget_exhausted: std::mem::take(&mut self.session.borrow_mut().budget_exhausted),
             ..snapshot.change()
         };
         let before = self.context.entry.snapshot.swap(Arc::new(snapshot)).state_name();

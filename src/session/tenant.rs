@@ -3,16 +3,26 @@
 //! What the tenant *is* changes at run time as one value, its [`TenantTerms`]: readers load it without a lock, and
 //! see the old terms or the new ones, never a mixture. What it *has used* stays as it is over such a change.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::OutboxBudget;
 use crate::{
-    recovery::{RecoveryConfig, TenantId, fleet::Suspension},
+    events::TenantQuota,
+    recovery::{Moment, RecoveryConfig, TenantId, fleet::Suspension},
     telemetry::{TenantMetrics, TenantUsage},
     tenants::{Quotas, Tenant},
 };
+
+/// How often it is told at most that a quota refuses: a flood of refusals is one piece of news.
+const QUOTA_NEWS_EVERY: Duration = Duration::from_secs(60);
 
 /// What a tenant is, and what its sessions do about errors.
 #[derive(Clone, Debug)]
@@ -37,6 +47,8 @@ pub struct TenantRuntime {
     pub quotas: Quotas,
     terms: ArcSwap<TenantTerms>,
     suspension: ArcSwapOption<Suspension>,
+    /// When each quota was last told to be reached: milliseconds since 1970, 0 for never.
+    quota_told: [AtomicU64; TenantQuota::COUNT],
 }
 
 impl TenantRuntime {
@@ -51,6 +63,7 @@ impl TenantRuntime {
             quotas: Quotas::new(tenant),
             terms: ArcSwap::from_pointee(terms),
             suspension: ArcSwapOption::empty(),
+            quota_told: [const { AtomicU64::new(0) }; TenantQuota::COUNT],
         }
     }
 
@@ -67,6 +80,15 @@ impl TenantRuntime {
     /// Why and since when it is suspended.
     pub fn suspension(&self) -> Option<Suspension> {
         self.suspension.load().as_deref().copied()
+    }
+
+    /// Whether it is news that a quota refuses: of those that ask in one minute, one is told yes.
+    pub(super) fn quota_is_news(&self, quota: TenantQuota, now: Moment) -> bool {
+        let now = u64::try_from(now.since_start().as_millis()).unwrap_or(u64::MAX);
+        let told = &self.quota_told[quota as usize];
+        let last = told.load(Ordering::Relaxed);
+        let is_due = last == 0 || now.saturating_sub(last) >= QUOTA_NEWS_EVERY.as_millis() as u64;
+        is_due && told.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     pub(crate) fn set_terms(&self, terms: TenantTerms) {

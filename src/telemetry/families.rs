@@ -62,6 +62,13 @@ families! {
         "When the certificate that a listener serves ends, in seconds of Unix time.";
     TLS_RELOADS = "tls_reloads_total",
         "Changed certificate files that were looked at; result is ok, or error where the old certificate is served on.";
+    WEBHOOK_DELIVERIES = "webhook_deliveries_total",
+        "Attempts to deliver a webhook by how they ended: delivered is an answer of 2xx, refused another one.";
+    WEBHOOK_DROPPED = "webhook_dropped_total",
+        "Webhooks that were given up, by reason; with gap, events that were not looked at in time.";
+    WEBHOOK_QUEUE = "webhook_queue", "Webhooks that are neither delivered nor given up.";
+    WEBHOOK_DISABLED = "webhook_endpoints_disabled",
+        "Endpoints that answered 410 Gone and get nothing until an operator enables them.";
     BUILD_INFO = "build_info", "Always 1; the labels tell the version and the commit that is running.";
 }
 

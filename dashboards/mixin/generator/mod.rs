@@ -13,6 +13,7 @@ mod prometheus;
 mod records;
 mod time;
 mod tls;
+mod webhooks;
 
 use std::collections::BTreeMap;
 
