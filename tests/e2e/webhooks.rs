@@ -55,7 +55,7 @@ async fn receive(request: HttpRequest, body: Bytes, log: web::Data<Arc<Log>>) ->
 }
 
 impl Receiver {
-    async fn start() -> Self {
+    fn start() -> Self {
         let log = Arc::<Log>::default();
         let shared = Arc::clone(&log);
         let make = move || {
@@ -143,7 +143,7 @@ fn verify(received: &Received, secret: &str) -> Result<Value, String> {
 
 #[actix_rt::test]
 async fn a_tenant_without_credits_is_told_with_a_signature_and_told_again_when_it_has_some() {
-    let receiver = Receiver::start().await;
+    let receiver = Receiver::start();
     let settings = format!("{LOCAL}{}{}", operators(&receiver.url("/ops")), of_acme(&receiver.url("/acme")));
     let world = World::start(&settings).await;
     let id = world.running(ACME, "avatar").await;
@@ -198,7 +198,7 @@ async fn a_tenant_without_credits_is_told_with_a_signature_and_told_again_when_i
 
 #[actix_rt::test]
 async fn a_redirect_is_not_followed_and_an_endpoint_that_is_gone_is_disabled_until_an_operator_enables_it() {
-    let receiver = Receiver::start().await;
+    let receiver = Receiver::start();
     receiver.answer("/ops", 307);
     let world = World::start(&format!("{LOCAL}{}", operators(&receiver.url("/ops")))).await;
     let listed = world.admin(Method::GET, "/v1/webhooks", &Value::Null).await.expect(200);
@@ -251,7 +251,7 @@ async fn a_redirect_is_not_followed_and_an_endpoint_that_is_gone_is_disabled_unt
 
 #[actix_rt::test]
 async fn an_address_that_is_not_public_is_not_asked() {
-    let receiver = Receiver::start().await;
+    let receiver = Receiver::start();
     for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "2130706433"] {
         let url = format!("http://{host}:{}/ops", receiver.port);
         let settings = format!("webhook_delivery.allow_http = true\n{}", operators(&url));
@@ -269,7 +269,7 @@ async fn an_address_that_is_not_public_is_not_asked() {
 
 #[actix_rt::test]
 async fn what_waits_at_the_end_is_still_sent_and_endpoints_change_with_a_reload() {
-    let receiver = Receiver::start().await;
+    let receiver = Receiver::start();
     let directory = tempfile::tempdir().unwrap();
     let (world, path) = World::from_file(LOCAL, directory.path()).await;
     let session = world.running(ACME, "avatar").await;
