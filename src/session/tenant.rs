@@ -47,8 +47,7 @@ pub struct TenantRuntime {
     pub quotas: Quotas,
     terms: ArcSwap<TenantTerms>,
     suspension: ArcSwapOption<Suspension>,
-    /// When each quota was last told to be reached: milliseconds since 1970, 0 for never.
-    quota_told: [AtomicU64; TenantQuota::COUNT],
+    quota_news: QuotaNews,
 }
 
 impl TenantRuntime {
@@ -63,7 +62,7 @@ impl TenantRuntime {
             quotas: Quotas::new(tenant),
             terms: ArcSwap::from_pointee(terms),
             suspension: ArcSwapOption::empty(),
-            quota_told: [const { AtomicU64::new(0) }; TenantQuota::COUNT],
+            quota_news: QuotaNews::default(),
         }
     }
 
@@ -84,11 +83,7 @@ impl TenantRuntime {
 
     /// Whether it is news that a quota refuses: of those that ask in one minute, one is told yes.
     pub(super) fn quota_is_news(&self, quota: TenantQuota, now: Moment) -> bool {
-        let now = u64::try_from(now.since_start().as_millis()).unwrap_or(u64::MAX);
-        let told = &self.quota_told[quota as usize];
-        let last = told.load(Ordering::Relaxed);
-        let is_due = last == 0 || now.saturating_sub(last) >= QUOTA_NEWS_EVERY.as_millis() as u64;
-        is_due && told.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        self.quota_news.is_news(quota, now)
     }
 
     pub(crate) fn set_terms(&self, terms: TenantTerms) {
@@ -99,5 +94,34 @@ impl TenantRuntime {
 
     pub(crate) fn set_suspension(&self, suspension: Option<Suspension>) {
         self.suspension.store(suspension.map(Arc::new));
+    }
+}
+
+/// When each quota was last told to be reached: milliseconds since 1970, 0 for never.
+#[derive(Default)]
+struct QuotaNews([AtomicU64; TenantQuota::COUNT]);
+
+impl QuotaNews {
+    fn is_news(&self, quota: TenantQuota, now: Moment) -> bool {
+        let now = u64::try_from(now.since_start().as_millis()).unwrap_or(u64::MAX);
+        let told = &self.0[quota as usize];
+        let last = told.load(Ordering::Relaxed);
+        let is_due = last == 0 || now.saturating_sub(last) >= QUOTA_NEWS_EVERY.as_millis() as u64;
+        is_due && told.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_quota_is_news_once_a_minute_however_often_it_refuses() {
+        let news = QuotaNews::default();
+        let at = |seconds| Moment::at(Duration::from_secs(1_700_000_000 + seconds));
+        let (sessions, starts) = (TenantQuota::MaxSessions, TenantQuota::MaxStartsPerMinute);
+        let told = (0..180).filter(|second| news.is_news(sessions, at(*second))).collect::<Vec<_>>();
+        assert_eq!(told, [0, 60, 120]);
+        assert!(news.is_news(starts, at(121)) && !news.is_news(starts, at(122)));
     }
 }

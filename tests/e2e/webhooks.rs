@@ -197,6 +197,49 @@ async fn a_tenant_without_credits_is_told_with_a_signature_and_told_again_when_i
 }
 
 #[actix_rt::test]
+async fn a_quota_that_refuses_is_told_once_however_often_it_does() {
+    let receiver = Receiver::start();
+    let settings = format!(
+        "{LOCAL}{}GREENROOM_TENANTS__0__MAX_STARTS_PER_MINUTE=2\nGREENROOM_TENANTS__1__MAX_SESSIONS=1\n",
+        operators(&receiver.url("/ops"))
+    );
+    let world = World::start(&settings).await;
+    for (tenant, may) in [(ACME, 2), (GLOBEX, 1)] {
+        for number in 0..may + 5 {
+            let body = json!({"avatar_id": format!("a{number}"), "tenant": tenant});
+            let status = if number < may { 201 } else { 429 };
+            world.admin(Method::POST, "/v1/sessions", &body).await.expect(status);
+        }
+    }
+    // Behind all of it, so that what came twice would be there.
+    let listed = world.admin(Method::GET, "/v1/sessions?tenant=globex", &Value::Null).await.expect(200);
+    world.operate(listed["sessions"][0]["id"].as_str().unwrap(), "park").await;
+    receiver.wait("/ops", 3).await;
+    let told = receiver.received("/ops");
+    let mut quotas: Vec<(String, Value, Value)> = told
+        .iter()
+        .map(Received::json)
+        .map(|told| {
+            (
+                told["type"].as_str().unwrap().to_owned(),
+                told["data"]["tenant"].clone(),
+                told["data"]["quota"].clone(),
+            )
+        })
+        .collect();
+    quotas.sort_by_key(|(kind, tenant, _)| (kind.clone(), tenant.to_string()));
+    let expected = [
+        ("session.parked", "globex", Value::Null),
+        ("tenant.quota_reached", "acme", json!("max_starts_per_minute")),
+        ("tenant.quota_reached", "globex", json!("max_sessions")),
+    ]
+    .map(|(kind, tenant, quota)| (kind.to_owned(), json!(tenant), quota));
+    assert_eq!(quotas, expected);
+    world.end().await;
+    receiver.stop().await;
+}
+
+#[actix_rt::test]
 async fn a_redirect_is_not_followed_and_an_endpoint_that_is_gone_is_disabled_until_an_operator_enables_it() {
     let receiver = Receiver::start();
     receiver.answer("/ops", 307);
