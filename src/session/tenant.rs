@@ -120,7 +120,7 @@ mod tests {
         let news = QuotaNews::default();
         let at = |seconds| Moment::at(Duration::from_secs(1_700_000_000 + seconds));
         let (sessions, starts) = (TenantQuota::MaxSessions, TenantQuota::MaxStartsPerMinute);
-        let told = (0..180).filter(|second| news.is_news(sessions, at(*second))).collect::<Vec<_>>();
+        let told = (0..180_u64).filter(|second| news.is_news(sessions, at(*second))).collect::<Vec<_>>();
         assert_eq!(told, [0, 60, 120]);
         assert!(news.is_news(starts, at(121)) && !news.is_news(starts, at(122)));
     }

@@ -94,10 +94,14 @@ pub(super) struct HttpPost {
 
 impl HttpPost {
     pub(super) fn new(delivery: Arc<ArcSwap<WebhookDelivery>>) -> Self {
+        Self::with(delivery, tls_config())
+    }
+
+    fn with(delivery: Arc<ArcSwap<WebhookDelivery>>, tls: Arc<rustls::ClientConfig>) -> Self {
         install_crypto();
         let connector = awc::Connector::new()
             .connector(Dialer { delivery: Arc::clone(&delivery) })
-            .rustls_0_23(tls_config())
+            .rustls_0_23(tls)
             // Each endpoint has a handful of attempts under way at most.
             .limit(0)
             .timeout(LONGEST)
@@ -227,3 +231,6 @@ fn checked(
     }
     Ok(allowed)
 }
+
+#[cfg(test)]
+mod tests;
