@@ -20,4 +20,5 @@ pub mod telemetry;
 pub mod tenants;
 pub mod traces;
 pub mod upstream;
+pub mod webhooks;
 pub mod wire;

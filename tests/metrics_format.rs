@@ -16,7 +16,7 @@ use greenroom::{
 };
 
 /// The contract: every metric, its type and its labels.
-const FAMILIES: [(&str, &str, &[&str]); 30] = [
+const FAMILIES: [(&str, &str, &[&str]); 34] = [
     ("greenroom_session_errors_total", "counter", &["code", "phase"]),
     ("greenroom_tenant_errors_total", "counter", &["code", "tenant"]),
     ("greenroom_upstream_connections", "gauge", &["tenant"]),
@@ -44,6 +44,10 @@ const FAMILIES: [(&str, &str, &[&str]); 30] = [
     ("greenroom_host_shortages_total", "counter", &["resource"]),
     ("greenroom_history_lost_total", "counter", &[]),
     ("greenroom_event_streams", "gauge", &[]),
+    ("greenroom_webhook_deliveries_total", "counter", &["outcome"]),
+    ("greenroom_webhook_dropped_total", "counter", &["reason"]),
+    ("greenroom_webhook_queue", "gauge", &[]),
+    ("greenroom_webhook_endpoints_disabled", "gauge", &[]),
     ("greenroom_invariant_breaches_total", "counter", &["invariant"]),
     ("greenroom_traces_total", "counter", &["outcome"]),
     ("greenroom_build_info", "gauge", &["commit", "version"]),

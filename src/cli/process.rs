@@ -24,6 +24,7 @@ use crate::{
     tenants::AdminKey,
     traces::{Peer, Peers, Traces, TracesUnusable},
     upstream::{Auth, Deadlines, Pace, Sources, UpstreamConfig, tls_config, tls_config_trusting},
+    webhooks,
 };
 
 /// What an attempt may hold its place at the gate beyond its deadlines, for its cleaning up.
@@ -44,6 +45,7 @@ pub struct Process {
     metrics: Arc<Metrics>,
     events: Bus,
     traces: Option<Traces>,
+    hooks: webhooks::Running,
     records: Records,
     upkeep: JoinHandle<()>,
     reload: Arc<Notify>,
@@ -107,10 +109,12 @@ impl Process {
         let opened = Opened::read(config, &records, pepper, &metrics).await?;
         let events = Bus::default();
         let traces = Traces::start(&config.telemetry.otlp, peers(config), &events, &metrics)?;
+        // Before anything can happen.
+        let hooks = webhooks::start(&events, config, &metrics);
         let setup = manager_setup(config, opened.roster(), &metrics, &records, &events);
         let running = manager::start(setup)?;
         let tenants = opened.with(running.handle.clone());
-        let reloader = Reloader::new(tenants.clone(), config, file);
+        let reloader = Reloader::new(tenants.clone(), hooks.webhooks.clone(), config, file);
         let restored = running.handle.restore().await.map_err(StartError::Sessions)?;
         tracing::info!(
             started = restored.started,
@@ -125,6 +129,7 @@ impl Process {
                 manager: running.handle.clone(),
                 tenants,
                 reloader: reloader.clone(),
+                webhooks: hooks.webhooks.clone(),
                 admin_key: AdminKey::new(&config.admin).map(Arc::new),
                 metrics: Arc::clone(&metrics),
                 lifecycle: Arc::clone(&lifecycle),
@@ -150,6 +155,7 @@ impl Process {
             metrics,
             events,
             traces,
+            hooks,
             records,
             upkeep,
             reload,
@@ -205,7 +211,7 @@ impl Process {
         let in_time = self.running.stop(self.shutdown).await;
         // Streams end with it, which would hold the listeners up.
         self.events.close();
-        self.listeners.stop().await;
+        tokio::join!(self.hooks.stop(), self.listeners.stop());
         if let Some(traces) = self.traces {
             traces.flushed().await;
         }

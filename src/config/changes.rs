@@ -13,8 +13,10 @@ use super::{
 };
 
 /// Keys whose change holds without a restart, and those below them.
-const LIVE: [&str; 7] = [
+const LIVE: [&str; 9] = [
     "tenants",
+    "webhooks",
+    "webhook_delivery",
     "defaults.continuity",
     "defaults.idle_timeout_s",
     "recovery.policy",

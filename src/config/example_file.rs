@@ -35,6 +35,7 @@ fn the_shipped_file_has_the_values_of_the_defaults() {
     assert_eq!(config.ingress, default.ingress);
     assert_eq!(config.sessions, default.sessions);
     assert_eq!(config.telemetry, default.telemetry);
+    assert_eq!((config.webhooks.len(), &config.webhook_delivery), (0, &default.webhook_delivery));
     let [acme] = config.tenants.as_slice() else { panic!("one tenant, not {}", config.tenants.len()) };
     assert_eq!(acme.id.as_str(), "acme");
     assert_eq!(acme.max_sessions, Tenant::DEFAULT_MAX_SESSIONS);

@@ -21,6 +21,7 @@ mod tenants;
 mod tls;
 mod tree;
 mod types;
+mod webhooks;
 
 #[cfg(test)]
 mod example_file;
@@ -43,6 +44,7 @@ pub use types::{
     PoolFormat, PoolSpec, Recovery, Server, Sessions, Store, StoreCommit, StorePlace, Telemetry, Tenant,
     Upstream, UpstreamAuth,
 };
+pub use webhooks::{Webhook, WebhookDelivery, WebhookEvent};
 
 use changes::Keys;
 use reader::{Report, Section};

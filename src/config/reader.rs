@@ -150,6 +150,21 @@ impl<'a> Section<'a> {
         self.table.and_then(|table| table.get(key))
     }
 
+    /// The entries of the list `key`, where the file has it.
+    pub(super) fn list(&self, key: &'static str) -> Option<&'a [Node]> {
+        self.value(key, |node| {
+            let Value::Array(items) = &node.value else {
+                return Err(format!("is {}, but must be a list: [ ... ]", node.value.kind()));
+            };
+            Ok(items.as_slice())
+        })
+    }
+
+    /// Where it begins.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// Reports a mistake of `key` where its value stands, or where the section begins if it has none.
     pub(super) fn mistake(&self, key: &str, text: impl Into<String>) {
         let place = self.table.and_then(|table| table.get(key)).map_or(&self.place, |node| &node.place);

@@ -12,6 +12,7 @@ use super::{
     store::read_store,
     tenants::{check_key, read_policy, read_tenants},
     tls::{read_authorities, read_tls},
+    webhooks::{Whose, read_delivery, read_webhooks},
 };
 use crate::{
     outbox::Continuity,
@@ -31,7 +32,8 @@ pub(super) fn read_config(root: &Section<'_>) -> Config {
     let server = root.section("server", read_server);
     let admin = root.section("admin", |section| read_admin(section, &server));
     let recovery = root.section("recovery", read_recovery);
-    let tenants = read_tenants(root, admin.key.as_ref());
+    let webhook_delivery = root.section("webhook_delivery", read_delivery);
+    let tenants = read_tenants(root, admin.key.as_ref(), webhook_delivery.allow_http);
     Config {
         upstream: root.section("upstream", read_upstream),
         store: root.section("store", read_store),
@@ -40,6 +42,8 @@ pub(super) fn read_config(root: &Section<'_>) -> Config {
         ingress: root.section("ingress", read_ingress),
         sessions: root.section("sessions", read_sessions),
         telemetry: root.section("telemetry", read_telemetry),
+        webhooks: read_webhooks(root, Whose::Operators, webhook_delivery.allow_http),
+        webhook_delivery,
         server,
         admin,
         recovery,

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{
     Place, PoolFormat, PoolSpec, Tenant,
     reader::{Section, alternatives},
+    webhooks::{Whose, read_webhooks},
 };
 use crate::{
     errors::{Action, ErrorCode},
@@ -22,14 +23,18 @@ struct Draft {
 }
 
 /// Reads every tenant. A tenant with a mistake is left out: the mistake stands in the report.
-pub(super) fn read_tenants(root: &Section<'_>, admin_key: Option<&SecretString>) -> Vec<Tenant> {
-    let drafts = root.sections("tenants", read_tenant);
+pub(super) fn read_tenants(
+    root: &Section<'_>,
+    admin_key: Option<&SecretString>,
+    allow_http: bool,
+) -> Vec<Tenant> {
+    let drafts = root.sections("tenants", |section| read_tenant(section, allow_http));
     refuse_equal_ids(root, &drafts);
     refuse_equal_keys(root, admin_key, &drafts);
     drafts.into_iter().filter_map(|draft| draft.tenant).collect()
 }
 
-fn read_tenant(section: &Section<'_>) -> Draft {
+fn read_tenant(section: &Section<'_>, allow_http: bool) -> Draft {
     let id = section.text("id", "a name in quotes", |text| Tenant::check_id(text).map(|()| text.to_owned()));
     let id_place = section.node("id").map(|node| node.place.clone());
     let app_id = section.text("app_id", "the app's id in quotes", |text| {
@@ -48,6 +53,7 @@ fn read_tenant(section: &Section<'_>) -> Draft {
         section.own_count("max_connected_minutes_per_day", Tenant::CONNECTED_MINUTES);
     let policy = section.section("recovery", |recovery| recovery.section("policy", read_rows));
     let pool = section.sections("pool", read_pool).into_iter().flatten().collect();
+    let webhooks = read_webhooks(section, Whose::Tenant, allow_http);
     for (key, what) in [
         ("id", "the tenant's name in the API, logs and metrics"),
         ("app_id", "the tenant's app at the avatar service"),
@@ -75,6 +81,7 @@ fn read_tenant(section: &Section<'_>) -> Draft {
             max_connected_minutes_per_day,
             policy,
             pool,
+            webhooks,
         }),
         _ => None,
     };

@@ -13,7 +13,7 @@ use std::{
 use secrecy::{SecretBox, SecretString};
 use url::Url;
 
-use super::{Authorities, Otlp, Place, Tls};
+use super::{Authorities, Otlp, Place, Tls, Webhook, WebhookDelivery};
 use crate::{
     errors::{Action, ErrorCode},
     outbox::Continuity,
@@ -50,6 +50,10 @@ pub struct Config {
     pub sessions: Sessions,
     /// Logs and metrics.
     pub telemetry: Telemetry,
+    /// Where operators are told what happens.
+    pub webhooks: Vec<Webhook>,
+    /// How webhooks are delivered, those of tenants too.
+    pub webhook_delivery: WebhookDelivery,
     /// The tenants, in the file's order.
     pub tenants: Vec<Tenant>,
 }
@@ -433,6 +437,8 @@ pub struct Tenant {
     pub policy: BTreeMap<ErrorCode, Action>,
     /// `[[tenants.pool]]`: the sessions that are kept connected for its drop-in clients.
     pub pool: Vec<PoolSpec>,
+    /// `[[tenants.webhooks]]`: where it is told what happens to its sessions.
+    pub webhooks: Vec<Webhook>,
 }
 
 /// One of `[[tenants.pool]]`: sessions of one avatar that are connected before their clients come.

@@ -29,7 +29,7 @@ impl fmt::Display for EventId {
     "id": 1_767_323_045_678_901_u64, "at": "2026-01-02T03:04:05.678Z", "tenant": "acme",
     "session": "ses_01kc0x7w5pz8m3q1r9t2v4y6b8", "kind": "state", "from": "running", "to": "backing_off",
     "code": "connectionClosed", "parked_by": null, "next_attempt_at": "2026-01-02T03:04:06.012Z",
-    "recovered_after_ms": null
+    "recovered_after_ms": null, "budget_exhausted": false
 }))]
 pub struct Event {
     /// Its number: later events have higher ones.
@@ -78,6 +78,8 @@ pub enum What {
         action: TenantAction,
         /// Because of which error.
         code: Option<ErrorCode>,
+        /// Which quota, where one was reached.
+        quota: Option<TenantQuota>,
     },
     /// The breaker of an upstream changed.
     Upstream {
@@ -162,6 +164,8 @@ pub struct StateChange {
     #[serde(rename = "recovered_after_ms")]
     #[schema(value_type = Option<u64>)]
     pub recovered_after: Option<Duration>,
+    /// Whether it failed because it used up its restart budget.
+    pub budget_exhausted: bool,
 }
 
 /// An error in JSON, and what the policy does about it.
@@ -297,6 +301,27 @@ pub enum TenantAction {
     Changed,
     /// It is no more.
     Deleted,
+    /// It was refused something because of a quota; told once a minute at most for each quota.
+    QuotaReached,
+}
+
+/// A quota of a tenant, by its name in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TenantQuota {
+    /// Sessions at once.
+    MaxSessions,
+    /// Sessions that are made in a minute.
+    MaxStartsPerMinute,
+    /// Requests to the data plane in a second.
+    RequestsPerSecond,
+    /// Minutes that its connections last in a day.
+    MaxConnectedMinutesPerDay,
+}
+
+impl TenantQuota {
+    /// How many there are.
+    pub const COUNT: usize = 4;
 }
 
 /// What a breaker is.

@@ -9,5 +9,5 @@ mod event;
 pub use bus::{Bus, Follower, Gap, Heard, Since};
 pub use event::{
     Attempt, BreakerAction, ClientAction, Command, ErrorDetail, Event, EventId, Kind, RequestEnd,
-    StateChange, TenantAction, What,
+    StateChange, TenantAction, TenantQuota, What,
 };

@@ -49,7 +49,7 @@ const ADMIN: &str = "admin";
 /// What an action was about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Target {
-    /// `session`, `tenant`, `upstream`, or the thing's name in its path.
+    /// `session`, `tenant`, `upstream`, `webhook`, or the thing's name in its path.
     kind: String,
     /// Which one, where there are several.
     id: Option<String>,
@@ -163,6 +163,7 @@ async fn describe(app: &App, target: &Target) -> Option<Value> {
             let upstreams = serde_json::to_value(app.manager.upstreams().await.ok()?).ok()?;
             upstreams.as_array()?.iter().find(|upstream| upstream["name"].as_str() == id).cloned()
         }
+        "webhook" => serde_json::to_value(app.webhooks.get(id?)?).ok(),
         "process" => Some(json!({"draining": app.lifecycle.is_draining()})),
         _ => None,
     }

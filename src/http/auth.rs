@@ -5,7 +5,9 @@ use std::{future::Ready, sync::Arc};
 use actix_web::{FromRequest, HttpRequest, dev::Payload, http::Method, http::StatusCode, http::header, web};
 
 use super::{App, Problem, Surface, cross_site};
-use crate::{manager::TenantRuntime, recovery::TenantId, session::SessionEntry};
+use crate::{
+    events::TenantQuota, manager::TenantRuntime, recovery::TenantId, session::SessionEntry, tenants::TooFast,
+};
 
 /// What a caller may see and change.
 #[derive(Clone)]
@@ -45,6 +47,18 @@ fn unauthorized(detail: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
 }
 
+/// Counts a request towards the tenant's rate.
+///
+/// # Errors
+///
+/// It is one too many, which is told.
+pub(super) fn count_request(app: &App, runtime: &TenantRuntime) -> Result<(), TooFast> {
+    runtime.quotas.request().inspect_err(|_| {
+        let (manager, quota) = (&app.manager, TenantQuota::RequestsPerSecond);
+        manager.journal().chronicle().tell_quota(manager.clock().now(), runtime, quota);
+    })
+}
+
 /// Who presents which key; also asked around the handlers, for the audit log.
 pub(super) fn identify(request: &HttpRequest) -> Result<Scope, Problem> {
     let app = request.app_data::<web::Data<App>>().ok_or_else(|| {
@@ -56,7 +70,7 @@ pub(super) fn identify(request: &HttpRequest) -> Result<Scope, Problem> {
                 .ok_or_else(|| unauthorized("send a tenant's key as `Authorization: Bearer KEY`"))?;
             let runtime =
                 app.manager.authenticate(key).ok_or_else(|| unauthorized("the key belongs to no tenant"))?;
-            runtime.quotas.request().map_err(Problem::too_fast)?;
+            count_request(app, &runtime).map_err(Problem::too_fast)?;
             Ok(Scope::Tenant(runtime))
         }
         Surface::Admin => cross_site::check(request).and_then(|()| operator(app, request)),

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{App, body, problem::Problem};
+use super::{App, auth::count_request, body, problem::Problem};
 use crate::tenants::{Tenant, tokens::NotIssued};
 
 /// Where a key stands.
@@ -156,7 +156,7 @@ fn authenticate(app: &App, request: &HttpRequest) -> Result<Arc<Tenant>, Refused
     let key = request.headers().get(API_KEY).and_then(|key| key.to_str().ok());
     let key = key.ok_or_else(|| refused("send a tenant's Greenroom key as X-Api-Key"))?;
     let runtime = app.manager.authenticate(key).ok_or_else(|| refused("the API key belongs to no tenant"))?;
-    runtime.quotas.request().map_err(|too_fast| Refused {
+    count_request(app, &runtime).map_err(|too_fast| Refused {
         retry_after_s: Some(too_fast.retry_after.as_secs() + 1),
         ..Refused::new(
             StatusCode::TOO_MANY_REQUESTS,

@@ -25,6 +25,7 @@ mod sessions;
 mod tenants;
 mod tls;
 mod upload;
+mod webhooks;
 
 use std::{
     any::Any,
@@ -70,6 +71,7 @@ use crate::{
     store::Records,
     telemetry::Metrics,
     tenants::AdminKey,
+    webhooks::Webhooks,
 };
 
 /// How long a client may take to send a request's head.
@@ -124,6 +126,7 @@ pub(crate) struct App {
     pub(crate) manager: ManagerHandle,
     pub(crate) tenants: TenantBook,
     pub(crate) reloader: Reloader,
+    pub(crate) webhooks: Webhooks,
     pub(crate) admin_key: Option<Arc<AdminKey>>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) lifecycle: Arc<ProcessLifecycle>,
@@ -144,6 +147,8 @@ pub struct Setup {
     pub tenants: TenantBook,
     /// Reads the configuration file again.
     pub reloader: Reloader,
+    /// Where what happens is told to.
+    pub webhooks: Webhooks,
     /// The admin key; without one the admin API shows only, and only to this machine.
     pub admin_key: Option<Arc<AdminKey>>,
     /// Where everything is counted.
@@ -213,6 +218,7 @@ pub fn serve(setup: Setup, data: TcpListener, admin_listener: TcpListener) -> io
         manager: setup.manager,
         tenants: setup.tenants,
         reloader: setup.reloader,
+        webhooks: setup.webhooks,
         admin_key: setup.admin_key,
         metrics: setup.metrics,
         lifecycle: setup.lifecycle,
@@ -403,6 +409,9 @@ fn admin_paths(routes: &mut web::ServiceConfig) {
         .service(post("/v1/tenants/{id}/unpark", admin::unpark_tenant))
         .service(post("/v1/tenants/{id}/restart", admin::restart_tenant))
         .service(post("/v1/config/reload", tenants::reload))
+        .service(get("/v1/webhooks", webhooks::list))
+        .service(post("/v1/webhooks/{id}/test", webhooks::test))
+        .service(post("/v1/webhooks/{id}/enable", webhooks::enable))
         .service(get("/v1/upstreams", admin::upstreams))
         .service(post("/v1/upstreams/{name}/open", admin::open_upstream))
         .service(post("/v1/upstreams/{name}/close", admin::close_upstream))

@@ -146,7 +146,7 @@ impl Manager {
     }
 
     fn tell_tenant(&self, tenant: &TenantId, action: TenantAction, code: Option<ErrorCode>) {
-        let what = What::Tenant { action, code };
+        let what = What::Tenant { action, code, quota: None };
         self.journal.chronicle().tell(self.clock.now(), Some(tenant.clone()), what);
     }
 

@@ -12,7 +12,7 @@ use super::{
     shard::StartSession,
 };
 use crate::{
-    events::What,
+    events::{TenantQuota, What},
     outbox::LedgerConfig,
     recovery::{
         FleetInput, Lifecycle, Moment, SessionId, TenantId,
@@ -69,7 +69,10 @@ impl Handler<Create> for Manager {
         let Create { tenant, spec, promise, asked_in } = create;
         let runtime = match self.admit(&tenant).and_then(within_rate) {
             Ok(runtime) => runtime,
-            Err(refused) => return Box::pin(std::future::ready(Err(refused)).into_actor(self)),
+            Err(refused) => {
+                self.tell_refusal(&tenant, &refused);
+                return Box::pin(std::future::ready(Err(refused)).into_actor(self));
+            }
         };
         // Its place is taken while it is being written.
         *self.live.entry(tenant).or_default() += 1;
@@ -175,6 +178,21 @@ impl Manager {
         Ok(runtime)
     }
 
+    /// Tells that a quota refuses, where one does.
+    fn tell_refusal(&self, tenant: &TenantId, refused: &CreateRefused) {
+        let quota = match refused {
+            CreateRefused::TenantFull { .. } => TenantQuota::MaxSessions,
+            CreateRefused::TooManyStarts { .. } => TenantQuota::MaxStartsPerMinute,
+            CreateRefused::UnknownTenant
+            | CreateRefused::Full { .. }
+            | CreateRefused::Unkept(_)
+            | CreateRefused::Draining => return,
+        };
+        if let Some(runtime) = self.tenant(tenant) {
+            self.journal.chronicle().tell_quota(self.clock.now(), &runtime, quota);
+        }
+    }
+
     /// A session as it will be, of which nobody knows yet.
     fn draft(&self, runtime: &TenantRuntime, spec: SessionSpec, is_pooled: bool) -> Arc<SessionEntry> {
         let suspension = self.fleet.suspension(&runtime.id);
@@ -252,7 +270,10 @@ impl Manager {
         avatar_id: String,
         seat: ClientSeat,
     ) -> Result<Arc<SessionEntry>, IngressRefused> {
-        self.admit(&runtime.id).and_then(within_rate).map_err(IngressRefused::Create)?;
+        self.admit(&runtime.id)
+            .and_then(within_rate)
+            .inspect_err(|refused| self.tell_refusal(&runtime.id, refused))
+            .map_err(IngressRefused::Create)?;
         self.create_ingress(runtime, avatar_id, seat).map_err(IngressRefused::Farewell)
     }
 

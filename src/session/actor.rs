@@ -194,6 +194,7 @@ impl SessionActor {
             Count::Failure(code) => tenant.failure(*code),
             Count::BudgetExhausted => {
                 tenant.budget_exhausted();
+                self.session.borrow_mut().budget_exhausted = true;
                 tracing::error!(
                     session = %self.context.entry.id, tenant = %self.context.entry.tenant,
                     restarts = recovery.budget.restarts,
@@ -246,11 +247,9 @@ impl SessionActor {
         }
         let snapshot = Snapshot::of(&self.session.borrow().lifecycle, now);
         let name = snapshot.state_name();
-        let change = StateChange {
-            from: None,
-            recovered_after: self.session.borrow_mut().recovered_after.take(),
-            ..snapshot.change()
-        };
+        let recovered_after = self.session.borrow_mut().recovered_after.take();
+        let budget_exhausted = std::mem::take(&mut self.session.borrow_mut().budget_exhausted);
+        let change = StateChange { from: None, recovered_after, budget_exhausted, ..snapshot.change() };
         let before = self.context.entry.snapshot.swap(Arc::new(snapshot)).state_name();
         if before != name {
             self.context.tenant.metrics.session_moved(Some(before), Some(name));

@@ -13,8 +13,9 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::sync::Notify;
 
+use super::TenantRuntime;
 use crate::{
-    events::{Bus, Event, Kind, What},
+    events::{Bus, Event, Kind, TenantAction, TenantQuota, What},
     recovery::{Moment, SessionId, TenantId},
     store::{
         Batch, Key, Records, StoreError,
@@ -82,6 +83,14 @@ impl Chronicle {
     /// Tells what happened to a tenant, or to the process.
     pub fn tell(&self, now: Moment, tenant: Option<TenantId>, what: What) {
         self.0.bus.publish(now, tenant, None, what);
+    }
+
+    /// Tells that a quota of a tenant refuses, once in a minute at most.
+    pub fn tell_quota(&self, now: Moment, runtime: &TenantRuntime, quota: TenantQuota) {
+        if runtime.quota_is_news(quota, now) {
+            let what = What::Tenant { action: TenantAction::QuotaReached, code: None, quota: Some(quota) };
+            self.tell(now, Some(runtime.id.clone()), what);
+        }
     }
 
     /// Tells what happened to a session, and keeps it.

@@ -73,6 +73,8 @@ pub(super) struct Session {
     pub(super) asked_at: Moment,
     /// How long it did not run, where it runs again and that was not told yet.
     pub(super) recovered_after: Option<Duration>,
+    /// Whether it has just used up its restart budget, until that is told.
+    pub(super) budget_exhausted: bool,
     /// Outcomes that were noted to be kept.
     pub(super) outcomes: u64,
     watchers: BTreeMap<String, Watcher>,
@@ -100,6 +102,7 @@ impl Session {
             kept: BTreeSet::new(),
             asked_at: Moment::ZERO,
             recovered_after: None,
+            budget_exhausted: false,
             outcomes: 0,
             watchers: BTreeMap::new(),
         }

@@ -124,6 +124,7 @@ impl Snapshot {
             parked_by: self.parked_by(),
             next_attempt_at: self.next_attempt_at,
             recovered_after: None,
+            budget_exhausted: false,
         }
     }
 

@@ -64,6 +64,13 @@ families! {
         "Changed certificate files that were looked at; result is ok, or error where the old certificate is served on.";
     TRACES = "traces_total",
         "Traces of attempts and requests: exported to the collector, dropped because it was away or too slow, or sampled_out by configuration.";
+    WEBHOOK_DELIVERIES = "webhook_deliveries_total",
+        "Attempts to deliver a webhook by how they ended: delivered is an answer of 2xx, refused another one.";
+    WEBHOOK_DROPPED = "webhook_dropped_total",
+        "Webhooks that were given up, by reason; with gap, events that were not looked at in time.";
+    WEBHOOK_QUEUE = "webhook_queue", "Webhooks that are neither delivered nor given up.";
+    WEBHOOK_DISABLED = "webhook_endpoints_disabled",
+        "Endpoints that answered 410 Gone and get nothing until an operator enables them.";
     BUILD_INFO = "build_info", "Always 1; the labels tell the version and the commit that is running.";
 }
 

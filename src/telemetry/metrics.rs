@@ -21,6 +21,7 @@ use super::{
         TOKEN_SECONDS, TRACES,
     },
     tenant::TenantMetrics,
+    webhooks::WebhookMetrics,
 };
 use crate::{
     errors::{ErrorCode, Phase, Shortage},
@@ -52,6 +53,7 @@ pub struct Metrics {
     clients: Gauge,
     event_streams: Gauge,
     history_lost: Counter,
+    webhooks: WebhookMetrics,
     recovery_seconds: Histogram,
     first_frame_seconds: Histogram,
     token_ok_seconds: Histogram,
@@ -97,6 +99,7 @@ impl Metrics {
             clients: registry.gauge(&CLIENTS, &[]),
             event_streams: registry.gauge(&EVENT_STREAMS, &[]),
             history_lost: registry.counter(&HISTORY_LOST, &[]),
+            webhooks: WebhookMetrics::new(&registry),
             recovery_seconds: registry.histogram(&RECOVERY_SECONDS, &[]),
             first_frame_seconds: registry.histogram(&FIRST_FRAME_SECONDS, &[]),
             token_ok_seconds: registry.histogram(&TOKEN_SECONDS, &[("outcome", "ok")]),
@@ -212,6 +215,11 @@ impl Metrics {
     /// Counts a stream of events as open until the result is dropped.
     pub fn event_stream(&self) -> Counted {
         Counted::new(&self.event_streams)
+    }
+
+    /// What is counted of webhooks.
+    pub const fn webhooks(&self) -> &WebhookMetrics {
+        &self.webhooks
     }
 
     /// An event will be missing in a session's history.

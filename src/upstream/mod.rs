@@ -32,6 +32,7 @@ use url::Url;
 
 use crate::errors::Egress;
 
+pub(crate) use answer::retry_after;
 pub use client::Client;
 pub use connector::{install_crypto, tls_config, tls_config_trusting};
 pub use handshake::Upgraded;

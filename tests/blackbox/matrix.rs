@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     http::{Answer, Client},
     openapi::document,
-    world::{ACME_KEY, ADMIN_KEY, GLOBEX_KEY, World, create_avatar},
+    world::{ACME_KEY, ADMIN_KEY, GLOBEX_KEY, Settings, WEBHOOK, WEBHOOK_ID, World, create_avatar},
 };
 
 /// One operation of a document, aimed at something of acme's.
@@ -30,6 +30,7 @@ fn parameter(before: &str, name: &str, session: &str, request: &str) -> String {
         // Keys of the file have such names, and are not changed over HTTP.
         ("keys", "name") => "some",
         ("upstreams", "name") => "primary",
+        ("webhooks", "id") => WEBHOOK_ID,
         _ => panic!("/{before}/{{{name}}}: say in tests/blackbox/matrix.rs what stands for it"),
     }
     .to_owned()
@@ -199,7 +200,10 @@ fn is_served_here(call: &Call, client: &Client) {
 
 #[test]
 fn on_the_admin_plane_every_path_knows_the_admin_key_and_no_other() {
-    let world = World::usual();
+    let world = World::start(&Settings {
+        tables: format!("{}{WEBHOOK}", Settings::default().tables),
+        ..Settings::default()
+    });
     let admin = &world.greenroom.admin;
     let calls = calls(&world, admin);
     assert!(calls.len() >= 20, "{}", calls.len());

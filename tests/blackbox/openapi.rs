@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     http::Client,
-    world::{ACME_KEY, ADMIN_KEY, Settings, World, create_avatar},
+    world::{ACME_KEY, ADMIN_KEY, Settings, WEBHOOK, WEBHOOK_ID, World, create_avatar},
 };
 
 const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
@@ -118,7 +118,7 @@ fn schemathesis_finds_nothing_that_is_not_explained() {
     let python = python("schemathesis", "4.32.5");
     let settings = Settings {
         // Many sessions come of it, and audio that waits for one of them is given up soon.
-        tables: "[sessions]\nmax = 100000\n[outbox]\nmax_age_s = 1\n".to_owned(),
+        tables: format!("[sessions]\nmax = 100000\n[outbox]\nmax_age_s = 1\n{WEBHOOK}"),
         tenants: Settings::default().tenants.replacen(
             "[[tenants]]\n",
             "[[tenants]]\nmax_sessions = 100000\n",
@@ -131,7 +131,8 @@ fn schemathesis_finds_nothing_that_is_not_explained() {
     let ids: Vec<String> = (0..4).map(|number| create_avatar(acme, &format!("a{number}"))).collect();
     world.greenroom.until_state(&ids[0], "running");
     let sent = acme.send(&format!("/v1/sessions/{}/requests?wait=true", ids[0]), b"pcm!").is(200).json();
-    let known = json!({"sessions": ids, "requests": [sent["req_id"]], "tenants": ["acme"]});
+    let known =
+        json!({"sessions": ids, "requests": [sent["req_id"]], "tenants": ["acme"], "webhooks": [WEBHOOK_ID]});
     let hooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openapi");
     let program = Path::new(&python).with_file_name("schemathesis");
     let at = |client: &Client, key: &str| {

@@ -208,6 +208,11 @@ pub(crate) struct World {
     pub(crate) simulator: Simulator,
 }
 
+/// An endpoint of operators that is never asked: its address is private. Its id is made of the address.
+pub(crate) const WEBHOOK: &str = "[[webhooks]]\nurl = \"https://127.0.0.1:9/\"\n\
+    secrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]\n";
+pub(crate) const WEBHOOK_ID: &str = "whk_1722afe7aa6fc07a";
+
 impl World {
     pub(crate) fn start(settings: &Settings) -> Self {
         let simulator = Simulator::start();

@@ -32,4 +32,5 @@ mod suspension;
 mod table;
 mod tenants;
 mod uploads;
+mod webhooks;
 mod world;

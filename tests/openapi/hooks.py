@@ -26,6 +26,7 @@ schemathesis.openapi.format("request-id", mostly(KNOWN["requests"]))
 schemathesis.openapi.format("tenant-id", st.sampled_from(KNOWN["tenants"]))
 schemathesis.openapi.format("key-name", st.sampled_from(["some", "first"]))
 schemathesis.openapi.format("upstream-name", mostly(["primary"]))
+schemathesis.openapi.format("webhook-id", mostly(KNOWN["webhooks"]))
 # Each is used once: the same with another body is refused, as it should be.
 schemathesis.openapi.format("idempotency-key", st.uuids().map(str))
 ids = st.text("0123456789abcdefghjkmnpqrstvwxyz", min_size=26, max_size=26)

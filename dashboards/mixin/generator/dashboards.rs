@@ -7,7 +7,7 @@ use super::panels::{
     View::{Lines, Number, Stacked, States, Table},
     panel,
 };
-use super::{tls, traces};
+use super::{tls, traces, webhooks};
 
 /// All of them.
 pub(crate) fn all() -> Vec<Dashboard> {
@@ -403,6 +403,7 @@ fn upstream() -> Dashboard {
 fn own() -> Dashboard {
     let mut dashboard = own_machine();
     dashboard.items.extend(tls::panels().into_iter().chain(traces::panels()));
+    dashboard.items.extend(webhooks::panels());
     dashboard
 }
 

@@ -14,6 +14,7 @@ mod records;
 mod time;
 mod tls;
 mod traces;
+mod webhooks;
 
 use std::collections::BTreeMap;
 

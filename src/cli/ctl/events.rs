@@ -199,7 +199,15 @@ fn words(event: &Value) -> (String, Tone) {
             (format!("breaker of {} {}", get("name"), get("breaker").replace('_', "-")), Tone::Waiting)
         }
         "client" => (format!("client {}", get("action").replace('_', " ")), Tone::Plain),
-        "tenant" => (format!("tenant {}{}", get("action"), with("code", ", ", "")), Tone::Waiting),
+        "tenant" => (
+            format!(
+                "tenant {}{}{}",
+                get("action").replace('_', " "),
+                with("code", ", ", ""),
+                with("quota", ", ", "")
+            ),
+            Tone::Waiting,
+        ),
         // What a newer Greenroom tells is not kept from people because this one has no words for it.
         _ => {
             let mut rest = event.clone();

@@ -118,6 +118,7 @@ mod tests {
             parked_by: Some("creditsExhausted"),
             next_attempt_at: None,
             recovered_after: None,
+            budget_exhausted: false,
         })
     }
 
@@ -133,7 +134,11 @@ mod tests {
                 What::Upstream { name: "primary", breaker: crate::events::BreakerAction::Open },
             ),
             event(Some("acme"), Some("ses_c"), What::Client { action: ClientAction::Left }),
-            event(Some("acme"), None, What::Tenant { action: TenantAction::Suspended, code: None }),
+            event(
+                Some("acme"),
+                None,
+                What::Tenant { action: TenantAction::Suspended, code: None, quota: None },
+            ),
         ];
         let all = Filter::default();
         assert!(all.holds(&event_of_acme) && others.iter().all(|other| all.holds(other)));

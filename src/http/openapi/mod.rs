@@ -13,7 +13,7 @@ use actix_web::{HttpResponse, http::header, web};
 use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
-use super::{App, Surface, admin, audit, events, patching, playing, requests, sessions, tenants};
+use super::{App, Surface, admin, audit, events, patching, playing, requests, sessions, tenants, webhooks};
 use crate::errors::{Action, ErrorCode};
 
 #[derive(OpenApi)]
@@ -40,7 +40,7 @@ struct Shared;
         admin::park_tenant, admin::unpark_tenant, admin::restart_tenant,
         admin::metrics, admin::healthz, admin::readyz, admin::codes,
         admin::upstreams, admin::open_upstream, admin::close_upstream, admin::drain,
-        audit::list,
+        audit::list, webhooks::list, webhooks::test, webhooks::enable,
         tenants::list, tenants::create, tenants::get, tenants::change, tenants::delete,
         tenants::keys, tenants::add_key, tenants::remove_key, tenants::reload,
     ),
@@ -53,12 +53,13 @@ struct Shared;
 struct Admin;
 
 /// What a parameter of a path is, by its name and the thing before it.
-const PATH_PARAMETERS: [(&str, &str, &str, &str); 6] = [
+const PATH_PARAMETERS: [(&str, &str, &str, &str); 7] = [
     ("s", "id", "session-id", "The session's id."),
     ("sessions", "id", "session-id", "The session's id."),
     ("requests", "req_id", "request-id", "The request's id, as its POST answered."),
     ("tenants", "id", "tenant-id", "The tenant's id."),
     ("keys", "name", "key-name", "The key's name."),
+    ("webhooks", "id", "webhook-id", "The endpoint's id, from `GET /v1/webhooks`."),
     ("upstreams", "name", "upstream-name", "The upstream's name, from `GET /v1/upstreams`."),
 ];
 

@@ -65,6 +65,7 @@ fn every_code_that_a_handler_names_is_known_and_every_known_one_is_named() {
         include_str!("../tenants/mod.rs"),
         include_str!("../tenants/body.rs"),
         include_str!("../upload.rs"),
+        include_str!("../webhooks.rs"),
         include_str!("../audio/mod.rs"),
     ]
     .concat();

@@ -125,7 +125,7 @@ export function describe(event) {
     }),
     client: () => ({ tone: "dormant", what: `client ${String(event.action).replaceAll("_", " ")}`, more: [] }),
     upstream: () => ({ tone: event.breaker === "closed" ? "running" : "parked", what: `breaker of ${event.name}: ${String(event.breaker).replaceAll("_", "-")}`, more: [] }),
-    tenant: () => ({ tone: event.action === "suspended" ? "parked" : "running", what: `tenant ${event.action}`, more: [event.code] }),
+    tenant: () => ({ tone: ["suspended", "quota_reached"].includes(event.action) ? "parked" : "running", what: `tenant ${String(event.action).replaceAll("_", " ")}`, more: [event.code, event.quota] }),
   }[event.kind];
   const line = made ? made() : { tone: "dormant", what: String(event.kind), more: [] };
   return { ...line, more: line.more.flat().filter(Boolean).join(" · ") };

@@ -336,7 +336,7 @@ impl TenantBook {
 
     pub(super) fn tell(&self, id: &TenantId, action: TenantAction) {
         let manager = &self.0.manager;
-        let what = What::Tenant { action, code: None };
+        let what = What::Tenant { action, code: None, quota: None };
         manager.journal().chronicle().tell(manager.clock().now(), Some(id.clone()), what);
     }
 

@@ -6,6 +6,7 @@ use actix::Context;
 
 use super::Roster;
 use crate::{
+    events::TenantQuota,
     manager::actor::Manager,
     recovery::FleetInput,
     session::{FleetAnswer, TenantRuntime},
@@ -75,6 +76,8 @@ impl Manager {
                     tracing::warn!(%tenant, "tenant has used its connected minutes of this day");
                     self.fleet(FleetInput::MinutesUsed { tenant }, ctx);
                     self.tell_of_minutes(runtime);
+                    let quota = TenantQuota::MaxConnectedMinutesPerDay;
+                    self.journal.chronicle().tell_quota(self.clock.now(), runtime, quota);
                 }
                 (true, false) => {
                     tracing::info!(%tenant, "tenant has connected minutes again");

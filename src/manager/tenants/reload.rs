@@ -16,6 +16,7 @@ use crate::{
     recovery::TenantId,
     session::{Operation, TenantRuntime},
     store::StoreError,
+    webhooks::Webhooks,
 };
 
 /// What a reload has done.
@@ -76,18 +77,19 @@ struct Started {
 #[derive(Clone)]
 pub struct Reloader {
     book: TenantBook,
+    webhooks: Webhooks,
     /// `None` where there is no file. Held over a whole reload.
     started: Arc<Mutex<Option<Started>>>,
 }
 
 impl Reloader {
-    /// Reloads into `book`, where the process was started with `config` from `file`.
-    pub fn new(book: TenantBook, config: &Config, file: Option<ConfigFile>) -> Self {
+    /// Reloads into `book` and `webhooks`, where the process was started with `config` from `file`.
+    pub fn new(book: TenantBook, webhooks: Webhooks, config: &Config, file: Option<ConfigFile>) -> Self {
         let started = file.map(|file| Started { file, config: config.clone() });
-        Self { book, started: Arc::new(Mutex::new(started)) }
+        Self { book, webhooks, started: Arc::new(Mutex::new(started)) }
     }
 
-    /// Reads the file again and makes what it says of tenants and their defaults hold: all of it, or nothing.
+    /// Reads the file again and makes what it says of tenants, their defaults and webhooks hold: all of it, or nothing.
     ///
     /// # Errors
     ///
@@ -97,6 +99,7 @@ impl Reloader {
         let Some(Started { file, config }) = &*started else { return Err(ReloadRefused::NoFile) };
         let (now, again) = file.read_again()?;
         let mut reloaded = self.book.replace_file(&now).await?;
+        self.webhooks.configure(&now).await;
         reloaded.needs_restart = file.need_restart(config, &again, &now);
         tracing::info!(
             added = reloaded.added.len(),

@@ -301,6 +301,7 @@ fn a_request_links_to_the_attempt_of_the_connection_that_it_ran_on_last() {
         parked_by: None,
         next_attempt_at: None,
         recovered_after: None,
+        budget_exhausted: false,
     };
     assert!(matches!(tell(&mut mapper, What::State(stopped)), Mapped::Nothing));
     assert!(mapper.connected.is_empty(), "what has stopped is forgotten");
