@@ -23,7 +23,7 @@ use crate::{
     telemetry::Metrics,
     tenants::AdminKey,
     traces::{Peer, Peers, Traces, TracesUnusable},
-    upstream::{Auth, Deadlines, Pace, Sources, UpstreamConfig},
+    upstream::{Auth, Deadlines, Pace, Sources, UpstreamConfig, tls_config, tls_config_trusting},
 };
 
 /// What an attempt may hold its place at the gate beyond its deadlines, for its cleaning up.
@@ -299,6 +299,10 @@ pub(super) fn upstream_config(config: &Config) -> UpstreamConfig {
         half_open_after: upstream.half_open,
         pace: Arc::new(Pace::new(upstream.gate.per_second)),
         sources: Arc::new(Sources::new(upstream.bind_addresses.clone())),
+        tls: match &upstream.ca {
+            None => tls_config(),
+            Some(authorities) => tls_config_trusting(&authorities.certificates),
+        },
         ..UpstreamConfig::new(upstream.console_url.clone(), upstream.ingress_url.clone())
     }
 }

@@ -12,6 +12,7 @@ mod sampling;
 
 use std::{io, sync::Arc, thread, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{
     ExporterBuildError, RetryPolicy, SpanExporter, WithExportConfig as _, WithTonicConfig as _,
@@ -129,15 +130,18 @@ fn exporter(
             RetryPolicy::recommended().with_max_retries(MAX_RETRIES).with_max_delay(MAX_RETRY_DELAY),
         );
     if endpoint.starts_with("https:") {
-        let tls = match &otlp.ca {
-            Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
-            None => ClientTlsConfig::new().with_enabled_roots(),
-        };
-        builder = builder.with_tls_config(tls);
+        let own = otlp.ca.iter().flat_map(|ca| &ca.certificates).map(|certificate| pem(certificate));
+        builder = builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots().ca_certificates(own));
     }
     let mut exporter = builder.build()?;
     exporter.set_resource(resource);
     Ok(exporter)
+}
+
+/// The exporter takes PEM, and the configuration has read it already.
+fn pem(certificate: &[u8]) -> Certificate {
+    let text = BASE64_STANDARD.encode(certificate);
+    Certificate::from_pem(format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"))
 }
 
 /// The configured headers, none of which shows in a log.

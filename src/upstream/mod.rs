@@ -33,7 +33,7 @@ use url::Url;
 use crate::errors::Egress;
 
 pub use client::Client;
-pub use connector::{install_crypto, tls_config};
+pub use connector::{install_crypto, tls_config, tls_config_trusting};
 pub use handshake::Upgraded;
 pub use pace::Pace;
 pub(crate) use report::egress_of;
