@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::{Host, Url};
 
-use super::{reader::Section, tls::read_authorities};
+use super::{Authorities, reader::Section, tls::read_authorities};
 
 const ENDPOINT: &str = "a URL such as \"http://127.0.0.1:4317\"";
 /// What collectors have by convention at this port is OTLP over HTTP.
@@ -19,8 +19,8 @@ const MAX_NAME_BYTES: usize = 128;
 pub struct Otlp {
     /// The collector, which speaks OTLP over gRPC; without it no traces are made.
     pub endpoint: Option<Url>,
-    /// The authorities, in PEM, of which the collector must have a certificate; `None` for the public ones.
-    pub ca: Option<Vec<u8>>,
+    /// Authorities that are trusted with the collector's certificate, beside the public ones.
+    pub ca: Option<Authorities>,
     /// Headers that go with each export.
     pub headers: Vec<OtlpHeader>,
     /// How long an export may take, repetitions included.
@@ -95,7 +95,7 @@ pub(super) fn read_otlp(section: &Section<'_>) -> Otlp {
     let headers = section.sections("headers", read_header).into_iter().flatten().collect();
     let otlp = Otlp {
         endpoint: section.text("endpoint", ENDPOINT, read_endpoint),
-        ca: read_authorities(section, "ca").map(|authorities| authorities.pem),
+        ca: read_authorities(section),
         headers,
         timeout: section.millis("timeout_ms", default.timeout, 100..=60_000),
         sample_ratio: section.number("sample_ratio", default.sample_ratio, 0.0..=1.0),
@@ -240,7 +240,7 @@ mod tests {
         std::fs::write(&path, own.cert.pem()).unwrap();
         let ca = format!("ca = \"{}\"", path.display());
         let with = otlp(&format!("endpoint = \"https://collector.example\"\n{ca}"));
-        assert_eq!(with.ca, Some(own.cert.pem().into_bytes()));
+        assert_eq!(with.ca.unwrap().certificates, [own.cert.der().clone()]);
         let error = read(&format!("endpoint = \"http://collector.example\"\n{ca}")).unwrap_err().to_string();
         assert!(error.starts_with("test.toml:3:") && error.contains("is not https"), "{error}");
     }

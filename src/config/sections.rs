@@ -97,7 +97,7 @@ fn read_upstream(section: &Section<'_>) -> Upstream {
             &[("header", UpstreamAuth::Header), ("query", UpstreamAuth::Query)],
         ),
         bind_addresses: section.local_addresses("bind_addresses"),
-        ca: read_authorities(section, "ca"),
+        ca: read_authorities(section),
         // The service refuses tokens that are asked for more than a day.
         token_ttl: section.seconds("token_ttl_s", default.token_ttl, 60..=DAY_S),
         max_message_bytes: section.bytes(

@@ -224,15 +224,13 @@ fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// Authorities that are trusted.
+/// Authorities that are trusted beside the public ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorities {
     /// The file that they were read from.
     pub path: PathBuf,
     /// Their certificates, of which there is one at least.
     pub certificates: Vec<CertificateDer<'static>>,
-    /// The file's content.
-    pub pem: Vec<u8>,
 }
 
 impl Authorities {
@@ -246,14 +244,14 @@ impl Authorities {
                 TlsMistake::new(key, &path, &format!("holds a certificate that is no authority's: {error}"))
             })?;
         }
-        Ok(Self { path, certificates, pem: bytes })
+        Ok(Self { path, certificates })
     }
 }
 
-/// Reads the authorities whose file `key` names.
-pub(super) fn read_authorities(section: &Section<'_>, key: &'static str) -> Option<Authorities> {
-    let path = section.text(key, "a path", |text| Ok(section.report.directory.join(text)))?;
-    Authorities::read(key, path).map_err(|mistake| section.mistake(mistake.key, mistake.text)).ok()
+/// Reads the authorities whose file `ca` names.
+pub(super) fn read_authorities(section: &Section<'_>) -> Option<Authorities> {
+    let path = section.text("ca", "a path", |text| Ok(section.report.directory.join(text)))?;
+    Authorities::read("ca", path).map_err(|mistake| section.mistake(mistake.key, mistake.text)).ok()
 }
 
 /// Reads a section `tls`; `None` where the file has none, or one with mistakes. Only operators have client

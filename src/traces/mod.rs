@@ -12,6 +12,7 @@ mod sampling;
 
 use std::{io, sync::Arc, thread, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{
     ExporterBuildError, RetryPolicy, SpanExporter, WithExportConfig as _, WithTonicConfig as _,
@@ -88,12 +89,18 @@ impl Traces {
             let _entered = runtime.enter();
             exporter(&otlp, endpoint.as_str(), headers, &resource(seed))?
         };
-        let (end, ended) = oneshot::channel();
+        let (mut end, ended) = oneshot::channel();
         thread::Builder::new().name("traces".to_owned()).spawn(move || {
             let bounds = Bounds { queue: otlp.queue, linger: LINGER, flush_within: FLUSH_WITHIN };
             let exporting = Exporting::new(exporter, metrics, bounds);
-            runtime.block_on(exporting.run(follower, mapper));
-            // Whoever waits has its answer by the drop, too.
+            runtime.block_on(async {
+                tokio::select! {
+                    () = exporting.run(follower, mapper) => {}
+                    // Nobody waits for the end: a process that did not come to serve.
+                    () = end.closed() => {}
+                }
+            });
+            // Its drop would be an answer, too.
             let _ = end.send(());
         })?;
         tracing::info!(endpoint = %endpoint, sample_ratio = otlp.sample_ratio, "traces are exported");
@@ -123,15 +130,18 @@ fn exporter(
             RetryPolicy::recommended().with_max_retries(MAX_RETRIES).with_max_delay(MAX_RETRY_DELAY),
         );
     if endpoint.starts_with("https:") {
-        let tls = match &otlp.ca {
-            Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
-            None => ClientTlsConfig::new().with_enabled_roots(),
-        };
-        builder = builder.with_tls_config(tls);
+        let own = otlp.ca.iter().flat_map(|ca| &ca.certificates).map(|certificate| pem(certificate));
+        builder = builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots().ca_certificates(own));
     }
     let mut exporter = builder.build()?;
     exporter.set_resource(resource);
     Ok(exporter)
+}
+
+/// The exporter takes PEM, and the configuration has read it already.
+fn pem(certificate: &[u8]) -> Certificate {
+    let text = BASE64_STANDARD.encode(certificate);
+    Certificate::from_pem(format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"))
 }
 
 /// The configured headers, none of which shows in a log.
@@ -161,4 +171,59 @@ fn resource(seed: [u8; 16]) -> Resource {
             KeyValue::new("service.instance.id", instance),
         ])
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+    use crate::config::OtlpHeader;
+
+    fn peers() -> Peers {
+        let peer = || Peer { host: "service.example".to_owned(), port: 443 };
+        Peers { console: peer(), ingress: peer() }
+    }
+
+    fn otlp(endpoint: Option<&str>) -> Otlp {
+        let header = OtlpHeader { name: "authorization".to_owned(), value: "Bearer hunter2".into() };
+        Otlp {
+            endpoint: endpoint.map(|text| text.parse().unwrap()),
+            headers: vec![header],
+            ..Otlp::default()
+        }
+    }
+
+    #[test]
+    fn headers_are_sent_as_configured_and_do_not_show() {
+        let map = metadata(&otlp(None)).unwrap();
+        assert_eq!(map.get("authorization").unwrap().to_str().unwrap(), "Bearer hunter2");
+        assert!(!format!("{map:?}").contains("hunter2"), "{map:?}");
+    }
+
+    #[test]
+    fn without_a_collector_there_is_no_thread_and_with_one_it_goes_with_its_owner() {
+        let (bus, metrics) = (Bus::default(), Arc::new(Metrics::new(1)));
+        assert!(Traces::start(&otlp(None), peers(), &bus, &metrics).unwrap().is_none());
+        assert_eq!(Arc::strong_count(&metrics), 1);
+        let traces = Traces::start(&otlp(Some("http://127.0.0.1:9")), peers(), &bus, &metrics).unwrap();
+        assert_eq!(Arc::strong_count(&metrics), 2);
+        drop(traces);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Arc::strong_count(&metrics) > 1 {
+            assert!(Instant::now() < deadline, "the thread goes on");
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn an_instance_has_a_uuid_of_its_own() {
+        let id = |seed| {
+            let value = resource(seed).get(&"service.instance.id".into()).unwrap().to_string();
+            assert_eq!(value.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+            value
+        };
+        assert_eq!(id([0xab; 16]), "abababab-abab-4bab-8bab-abababababab");
+        assert_ne!(id([1; 16]), id([2; 16]));
+    }
 }

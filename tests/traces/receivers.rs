@@ -87,7 +87,7 @@ fn a_receiver_that_refuses_is_told_of_once_by_its_status_and_nothing_that_it_say
 }
 
 #[test]
-fn a_receiver_with_tls_must_have_a_certificate_of_the_configured_authority() {
+fn a_receiver_with_tls_must_have_a_certificate_of_an_authority_that_is_trusted() {
     let directory = tempfile::tempdir().unwrap();
     let [own, other] = ["ours", "others"].map(Authority::new);
     let file = |name: &str, pem: &str| {

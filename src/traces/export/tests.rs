@@ -210,15 +210,20 @@ async fn a_collector_that_is_away_and_back_is_told_of_once_each_and_what_was_los
 async fn what_a_full_queue_has_no_room_for_is_dropped_and_the_end_waits_for_no_collector_that_hangs() {
     here(async {
         let bounds = Bounds { queue: 16, linger: Duration::ZERO, ..BOUNDS };
-        let mut stage = Stage::set(Collector::Hangs, bounds, Bus::default());
+        let mut stage = Stage::set(Collector::Takes, bounds, Bus::default());
+        stage.speak(3);
+        stage.until([3, 0]).await;
+        stage.does(Collector::Hangs);
+        let tried = || stage.collector.tried.load(Ordering::Relaxed);
+        let before = tried();
         stage.speak(1);
-        stage.wait(|| stage.collector.tried.load(Ordering::Relaxed) == 1).await;
+        stage.wait(|| tried() > before).await;
         stage.speak(100);
-        stage.until([0, 84]).await;
+        stage.until([3, 84]).await;
         let begun = Instant::now();
         stage.end().await;
         // The one that hangs, and the 16 behind it.
-        assert_eq!(stage.counted(), [0, 101]);
+        assert_eq!(stage.counted(), [3, 101]);
         assert!(
             begun.elapsed() >= BOUNDS.flush_within && begun.elapsed() < DEADLINE / 2,
             "{:?}",
