@@ -7,6 +7,7 @@ mod ctl;
 mod demo;
 mod doctor;
 mod figures;
+mod front;
 mod keeping;
 mod output;
 pub mod process;

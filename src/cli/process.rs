@@ -20,7 +20,7 @@ use crate::{
     store::Records,
     telemetry::Metrics,
     tenants::AdminKey,
-    upstream::{Auth, Deadlines, Pace, Sources, UpstreamConfig},
+    upstream::{Auth, Deadlines, Pace, Sources, UpstreamConfig, tls_config, tls_config_trusting},
     webhooks,
 };
 
@@ -284,6 +284,10 @@ pub(super) fn upstream_config(config: &Config) -> UpstreamConfig {
         half_open_after: upstream.half_open,
         pace: Arc::new(Pace::new(upstream.gate.per_second)),
         sources: Arc::new(Sources::new(upstream.bind_addresses.clone())),
+        tls: match &upstream.ca {
+            None => tls_config(),
+            Some(authorities) => tls_config_trusting(&authorities.certificates),
+        },
         ..UpstreamConfig::new(upstream.console_url.clone(), upstream.ingress_url.clone())
     }
 }

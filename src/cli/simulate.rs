@@ -1,9 +1,22 @@
 //! `greenroom simulate`.
 
-use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use super::signals;
-use crate::simulator::{self, Arrival, FaultFile, Limits, Pace, SimulatorConfig, Unknowns};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+
+use super::{front, signals};
+use crate::{
+    config::Tls,
+    simulator::{self, Arrival, FaultFile, Limits, Pace, SimulatorConfig, Unknowns},
+};
 
 /// The arguments.
 #[derive(Debug, clap::Args)]
@@ -33,9 +46,39 @@ pub(super) struct Args {
     /// A fault plan: a .toml file as config/faults.toml, or JSON with what `POST /_sim/faults` takes.
     #[arg(long, value_name = "FILE")]
     faults: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// Makes the `chance` of faults fall the same in every run; wins over the fault plan's own seed.
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
+}
+
+/// The same behind TLS.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "TLS")]
+struct TlsArgs {
+    /// Serve everything behind TLS too, on this address.
+    #[arg(long, value_name = "ADDR", requires_all = ["tls_cert", "tls_key"])]
+    tls_listen: Option<SocketAddr>,
+    /// The certificate chain for it, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_listen")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_listen")]
+    tls_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    /// Where to listen, and with what.
+    fn read(self) -> Result<Option<(SocketAddr, Arc<ServerConfig>)>, String> {
+        let (Some(listen), Some(cert), Some(key)) = (self.tls_listen, self.tls_cert, self.tls_key) else {
+            return Ok(None);
+        };
+        let now = SystemTime::now();
+        let tls = Tls { cert, key, client_ca: None, expires: now };
+        let loaded = tls.read().and_then(|files| tls.load(&files, now)).map_err(|mistake| mistake.text)?;
+        Ok(Some((listen, loaded.server)))
+    }
 }
 
 /// The service's own limits, off unless given.
@@ -141,6 +184,7 @@ fn simulate(args: Args) -> Result<(), String> {
         None => FaultFile::default(),
         Some(path) => FaultFile::read(path)?,
     };
+    let tls = args.tls.read()?;
     let config = SimulatorConfig {
         listen: args.listen,
         pace: args.pace,
@@ -168,6 +212,14 @@ fn simulate(args: Args) -> Result<(), String> {
         // A closed pipe is no reason to end: the simulator is of use without its reader.
         let _ =
             writeln!(std::io::stdout(), "console  {console}\ningress  {ingress}\ncontrol  {console}/_sim/");
+        if let Some((listen, server)) = tls {
+            let refused = |error: io::Error| format!("cannot listen on {listen}: {error}");
+            let listener = TcpListener::bind(listen).await.map_err(refused)?;
+            let secured = listener.local_addr().map_err(refused)?;
+            actix_rt::spawn(front::serve(listener, server, simulator.addr()));
+            let _ =
+                writeln!(std::io::stdout(), "tls      https://{secured}, wss://{secured}/v2/driveningress");
+        }
         told_to_end.await;
         simulator.stop().await;
         Ok(())

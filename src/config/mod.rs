@@ -36,7 +36,7 @@ use std::{
 };
 
 pub use mistakes::{ConfigErrors, Mistake, Place};
-pub use tls::{LoadedTls, Tls, TlsFiles, TlsMistake};
+pub use tls::{Authorities, LoadedTls, Tls, TlsFiles, TlsMistake};
 pub use types::{
     Admin, Config, Deadlines, Defaults, EncryptionKey, Ingress, LogFormat, Outbox, PartialFailure,
     PoolFormat, PoolSpec, Recovery, Server, Sessions, Store, StoreCommit, StorePlace, Telemetry, Tenant,

@@ -10,7 +10,7 @@ use super::{
     reader::Section,
     store::read_store,
     tenants::{check_key, read_policy, read_tenants},
-    tls::read_tls,
+    tls::{read_authorities, read_tls},
     webhooks::{Whose, read_delivery, read_webhooks},
 };
 use crate::{
@@ -96,6 +96,7 @@ fn read_upstream(section: &Section<'_>) -> Upstream {
             &[("header", UpstreamAuth::Header), ("query", UpstreamAuth::Query)],
         ),
         bind_addresses: section.local_addresses("bind_addresses"),
+        ca: read_authorities(section),
         // The service refuses tokens that are asked for more than a day.
         token_ttl: section.seconds("token_ttl_s", default.token_ttl, 60..=DAY_S),
         max_message_bytes: section.bytes(

@@ -224,6 +224,36 @@ fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
+/// Authorities that are trusted beside the public ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorities {
+    /// The file that they were read from.
+    pub path: PathBuf,
+    /// Their certificates, of which there is one at least.
+    pub certificates: Vec<CertificateDer<'static>>,
+}
+
+impl Authorities {
+    /// Those in the PEM file at `path`, the value of `key`.
+    fn read(key: &'static str, path: PathBuf) -> Result<Self, TlsMistake> {
+        let bytes = read_bounded(key, &path)?;
+        let certificates = certificates(key, &path, &bytes)?;
+        let mut roots = RootCertStore::empty();
+        for certificate in &certificates {
+            roots.add(certificate.clone()).map_err(|error| {
+                TlsMistake::new(key, &path, &format!("holds a certificate that is no authority's: {error}"))
+            })?;
+        }
+        Ok(Self { path, certificates })
+    }
+}
+
+/// Reads the authorities whose file `ca` names.
+pub(super) fn read_authorities(section: &Section<'_>) -> Option<Authorities> {
+    let path = section.text("ca", "a path", |text| Ok(section.report.directory.join(text)))?;
+    Authorities::read("ca", path).map_err(|mistake| section.mistake(mistake.key, mistake.text)).ok()
+}
+
 /// Reads a section `tls`; `None` where the file has none, or one with mistakes. Only operators have client
 /// certificates: tenants have keys.
 pub(super) fn read_tls(section: &Section<'_>, with_client_ca: bool) -> Option<Tls> {

@@ -13,7 +13,7 @@ use std::{
 use secrecy::{SecretBox, SecretString};
 use url::Url;
 
-use super::{Place, Tls, Webhook, WebhookDelivery};
+use super::{Authorities, Place, Tls, Webhook, WebhookDelivery};
 use crate::{
     errors::{Action, ErrorCode},
     outbox::Continuity,
@@ -120,6 +120,8 @@ pub struct Upstream {
     pub auth: UpstreamAuth,
     /// The local addresses that connections leave from, in turn; none leaves the choice to the system.
     pub bind_addresses: Vec<IpAddr>,
+    /// Authorities that are trusted with the service's certificates, beside the public ones.
+    pub ca: Option<Authorities>,
     /// The lifetime that is asked for each session token.
     pub token_ttl: Duration,
     /// The largest message that is accepted from the service, in bytes.
@@ -143,6 +145,7 @@ impl Default for Upstream {
             ingress_url: literal_url("wss://driven.us-west.spatialreal.cloud/v2/driveningress"),
             auth: UpstreamAuth::Header,
             bind_addresses: Vec::new(),
+            ca: None,
             token_ttl: Duration::from_secs(3600),
             max_message_bytes: 16 * MIB,
             ping: Duration::from_secs(15),

@@ -159,7 +159,7 @@ impl Manager {
             let made = self.make_ingress(&runtime, avatar_id, seat);
             return Box::pin(std::future::ready(made).into_actor(self));
         };
-        let offer = Offer::default();
+        let offer = Offer::new();
         let adopt = Adopt { seat: seat.clone(), offer: offer.clone() };
         let adoption = async move { address.send(adopt).timeout(ADOPTION_DEADLINE).await };
         Box::pin(adoption.into_actor(self).map(move |_answer, manager, _ctx| {

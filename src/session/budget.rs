@@ -15,20 +15,21 @@ use std::{
     },
 };
 
+use super::sums::Sum;
 use crate::{outbox::Ledger, telemetry::Metrics};
 
 /// The bytes that some sessions may hold together, and hold.
 #[derive(Debug)]
 pub struct OutboxBudget {
     bound: AtomicUsize,
-    waiting: AtomicUsize,
-    kept: AtomicUsize,
+    waiting: Sum,
+    kept: Sum,
 }
 
 impl OutboxBudget {
     /// A budget of `bound` bytes, of which nothing is used.
-    pub const fn new(bound: usize) -> Self {
-        Self { bound: AtomicUsize::new(bound), waiting: AtomicUsize::new(0), kept: AtomicUsize::new(0) }
+    pub fn new(bound: usize) -> Self {
+        Self { bound: AtomicUsize::new(bound), waiting: Sum::new(), kept: Sum::new() }
     }
 
     /// The bound is another from now on. What is held beyond it is not taken away: it pushes back, and copies go.
@@ -42,7 +43,7 @@ impl OutboxBudget {
 
     /// Bytes that wait to be sent and copies together.
     pub fn kept(&self) -> usize {
-        self.kept.load(Ordering::Relaxed)
+        self.kept.get()
     }
 
     /// Bytes beyond the bound.
@@ -51,20 +52,12 @@ impl OutboxBudget {
     }
 
     fn room(&self) -> usize {
-        self.bound().saturating_sub(self.waiting.load(Ordering::Relaxed))
+        self.bound().saturating_sub(self.waiting.get())
     }
 
     fn change(&self, from: Held, to: Held) {
-        change(&self.waiting, from.waiting, to.waiting);
-        change(&self.kept, from.kept, to.kept);
-    }
-}
-
-fn change(sum: &AtomicUsize, from: usize, to: usize) {
-    if to >= from {
-        sum.fetch_add(to - from, Ordering::Relaxed);
-    } else {
-        sum.fetch_sub(from - to, Ordering::Relaxed);
+        self.waiting.change(from.waiting, to.waiting);
+        self.kept.change(from.kept, to.kept);
     }
 }
 

@@ -3,15 +3,12 @@
 //! Each message carries the client's number: what comes from a client that does not sit in the session any more
 //! changes nothing.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use actix::Message;
 use bytes::Bytes;
 
-use super::{AudioRefused, ClientId, ClientSeat, Control};
+use super::{AudioRefused, ClientId, ClientSeat, Control, sums::TakenOnce};
 use crate::{errors::ErrorCode, recovery::Departure};
 
 /// Seats a client. It hears [`ToClient::Ready`](super::ToClient::Ready) or
@@ -35,13 +32,17 @@ pub(crate) struct Adopt {
 
 /// A client that is offered to a session, and that somebody else takes if the session is too late: it must not sit in
 /// two.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Offer(Arc<AtomicBool>);
+#[derive(Clone, Debug)]
+pub(crate) struct Offer(Arc<TakenOnce>);
 
 impl Offer {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(TakenOnce::new()))
+    }
+
     /// Whether the client was there to be taken; once.
     pub(crate) fn take(&self) -> bool {
-        !self.0.swap(true, Ordering::AcqRel)
+        self.0.take()
     }
 }
 

@@ -28,11 +28,15 @@ mod respec;
 mod seat;
 mod spec;
 mod state;
+mod sums;
 mod supervise;
 mod tenant;
 mod view;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic},
+    time::Duration,
+};
 
 use actix::{Addr, Recipient};
 

@@ -22,6 +22,7 @@ use futures_util::{
     future::{self, LocalBoxFuture},
     stream,
 };
+use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
 use super::{
@@ -48,14 +49,18 @@ pub fn install_crypto() {
 /// upgraded). Made once, since the roots cost memory and the session cache is worth sharing.
 pub fn tls_config() -> Arc<rustls::ClientConfig> {
     static SHARED: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
-    let shared = SHARED.get_or_init(|| {
-        install_crypto();
-        let roots = actix_tls::connect::rustls_0_23::webpki_roots_cert_store();
-        let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Arc::new(config)
-    });
-    Arc::clone(shared)
+    Arc::clone(SHARED.get_or_init(|| tls_config_trusting(&[])))
+}
+
+/// As [`tls_config`], trusting these authorities beside the public ones. To be shared by all clients of a process.
+pub fn tls_config_trusting(authorities: &[CertificateDer<'static>]) -> Arc<rustls::ClientConfig> {
+    install_crypto();
+    let mut roots = actix_tls::connect::rustls_0_23::webpki_roots_cert_store();
+    // Whoever read them has seen that they are authorities'.
+    roots.add_parsable_certificates(authorities.iter().cloned());
+    let mut config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
 }
 
 /// The HTTP client of one thread.

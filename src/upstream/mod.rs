@@ -34,7 +34,7 @@ use crate::errors::Egress;
 
 pub(crate) use answer::retry_after;
 pub use client::Client;
-pub use connector::{install_crypto, tls_config};
+pub use connector::{install_crypto, tls_config, tls_config_trusting};
 pub use handshake::Upgraded;
 pub use pace::Pace;
 pub(crate) use report::egress_of;

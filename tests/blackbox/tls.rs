@@ -14,13 +14,14 @@ use std::{
 
 use greenroom::wire::{self, Data, proto};
 use rustls::version::{TLS12, TLS13};
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::{
     certificates::{Authority, Files, Pair, TlsClient, request},
     http::{Answer, Client},
     process::{DEADLINE, Program, eventually, greenroom},
-    world::{ACME_KEY, ADMIN_KEY, Settings, Simulator, file, serve},
+    world::{ACME_KEY, ADMIN_KEY, Greenroom, Settings, Simulator, create_avatar, file, serve},
 };
 
 /// Nothing listens there, and nothing of these tests asks.
@@ -372,4 +373,65 @@ fn the_drop_in_ingress_speaks_over_tls_as_without() {
     stream.write_all(&sent).unwrap();
     let heard = wire::decode(frame(&mut stream).into()).unwrap();
     assert!(matches!(heard, Some(Data::ServerConfirmSession(_))), "{heard:?}");
+}
+
+#[test]
+fn the_way_to_the_service_is_over_tls_where_its_authority_is_trusted_and_says_so_where_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new("of the proxy on the way");
+    let files = Files::write(directory.path(), "service", &authority.server());
+    let ca = directory.path().join("ca.crt");
+    std::fs::write(&ca, authority.pem()).unwrap();
+    let (cert, key) = (files.cert.to_str().unwrap(), files.key.to_str().unwrap());
+    let mut simulator = Simulator::start_with(&[
+        "simulate",
+        "--listen",
+        "127.0.0.1:0",
+        "--pace",
+        "fast",
+        "--tls-listen",
+        "127.0.0.1:0",
+        "--tls-cert",
+        cert,
+        "--tls-key",
+        key,
+    ]);
+    let (console_url, ingress_url) = simulator.program.wait_for("its addresses behind TLS", |program| {
+        let out = program.out.text();
+        let (console, ingress) =
+            out.lines().find_map(|line| line.strip_prefix("tls      "))?.split_once(", ")?;
+        Some((console.to_owned(), ingress.to_owned()))
+    });
+    assert!(
+        console_url.starts_with("https://") && ingress_url.starts_with("wss://"),
+        "{console_url} {ingress_url}"
+    );
+
+    let trusting = Settings { upstream: format!("ca = {ca:?}\n"), ..Settings::default() };
+    let greenroom = Greenroom::start(&trusting.toml(&console_url, &ingress_url));
+    let id = create_avatar(&greenroom.acme, "a");
+    let first = greenroom.until_state(&id, "running");
+    let send = format!("/v1/sessions/{id}/requests?wait=true");
+    assert_eq!(greenroom.acme.send(&send, &[0; 64_000]).is(200).json()["outcome"], "completed");
+    simulator.control.post("/_sim/drop", &json!({})).is(200);
+    greenroom.until(&id, "on a new connection", |session| {
+        session["state"] == "running" && session["connection_id"] != first["connection_id"]
+    });
+    assert_eq!(greenroom.acme.send(&send, &[0; 64_000]).is(200).json()["outcome"], "completed");
+
+    let usual = Greenroom::start(&Settings::default().toml(&console_url, &ingress_url));
+    let refused = create_avatar(&usual.acme, "a");
+    let session = usual.until(&refused, "an error", |session| !session["last_error"].is_null());
+    let message = session["last_error"]["message"].as_str().unwrap();
+    assert_eq!(session["last_error"]["code"], "connectionFailed", "{session}");
+    assert!(message.contains("certificate") && message.contains("UnknownIssuer"), "{message}");
+
+    for (text, told) in [("", "holds no certificate"), ("x", "holds no certificate")] {
+        std::fs::write(&ca, text).unwrap();
+        let (_kept, path) = file(&trusting.toml(&console_url, &ingress_url));
+        for (code, out) in judged(&path) {
+            assert_ne!(code, Some(0), "{out}");
+            assert!(out.contains("upstream.ca") && out.contains(told), "{out}");
+        }
+    }
 }

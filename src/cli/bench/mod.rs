@@ -17,6 +17,7 @@ mod report;
 mod rival;
 mod scenarios;
 mod schedule;
+mod secured;
 mod service;
 mod upload;
 
@@ -132,6 +133,9 @@ pub(super) struct Args {
     /// Threads of the simulator.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     simulator_workers: u16,
+    /// Connect to the simulator over TLS, with a certificate made for this run. Not with `--against python`.
+    #[arg(long)]
+    tls: bool,
     /// Keep Greenroom's sessions in memory: without it they are in a file, as `serve` has them.
     #[arg(long)]
     memory: bool,
@@ -163,6 +167,10 @@ impl Args {
 pub(super) fn run(args: Args) -> ExitCode {
     if args.scenario == Scenario::List && !args.against.is_empty() {
         output::complain("greenroom bench: there is nothing that `list` could be compared with");
+        return ExitCode::from(2);
+    }
+    if args.tls && args.against.contains(&Client::Python) {
+        output::complain("greenroom bench: the Python SDK cannot be told to trust a certificate of this run");
         return ExitCode::from(2);
     }
     let _limit = rlimit::increase_nofile_limit(u64::MAX);
@@ -216,7 +224,7 @@ fn scenario_name(scenario: Scenario) -> String {
 
 async fn measure_one(args: &Args, client: Client) -> io::Result<Run> {
     let pace = if args.scenario == Scenario::Burst { Pace::Fast } else { Pace::Realtime };
-    let service = Service::start(pace, args.simulator_workers).await?;
+    let service = Service::start(pace, args).await?;
     let mut run = Run::new(client);
     let mut subject = match client {
         Client::Greenroom => {

@@ -80,7 +80,7 @@ impl Greenroom {
     /// The way to its drop-in console and ingress.
     pub(super) fn entrance(&self) -> Entrance {
         let ingress = format!("{}/v2/driveningress", self.api.replacen("http", "ws", 1));
-        Entrance { console: self.api.clone(), ingress, key: KEY.to_owned() }
+        Entrance { console: self.api.clone(), ingress, key: KEY.to_owned(), ca: None }
     }
 
     pub(super) fn usage(&self) -> io::Result<Usage> {
@@ -215,9 +215,10 @@ fn configuration(args: &Args, service: &Service, place: &Path) -> String {
         true => "memory:".to_owned(),
         false => format!("redb:{}", place.join("greenroom.redb").display()),
     };
+    let ca = service.ca.as_ref().map(|path| format!("ca = {path:?}\n")).unwrap_or_default();
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\nkey = \"{ADMIN_KEY}\"\n\
-         [upstream]\nconsole_url = \"{}\"\ningress_url = \"{}\"\n\
+         [upstream]\nconsole_url = \"{}\"\ningress_url = \"{}\"\n{ca}\
          [upstream.gate]\nmax_in_flight = {in_flight}\nper_second = {}\n\
          [sessions]\nmax = 20000\n[store]\nurl = \"{store}\"\n\
          [telemetry]\nlog_format = \"json\"\nlog_level = \"error,greenroom::cli=info\"\n\

@@ -4,7 +4,7 @@
 //! and says `opened`; told `go`, it does what its mode is, and for the modes without an end of their own until
 //! it is told `stop`; then it says its [`Tally`] as one line of JSON, and ends when its input does.
 
-use std::{collections::BTreeMap, io, process::Command, time::Duration};
+use std::{collections::BTreeMap, io, path::PathBuf, process::Command, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +76,8 @@ pub(super) struct Entrance {
     pub(super) console: String,
     pub(super) ingress: String,
     pub(super) key: String,
+    /// The authority of its certificate, where it has one.
+    pub(super) ca: Option<PathBuf>,
 }
 
 /// A client, as a child.
@@ -121,6 +123,9 @@ impl Rival {
             "--rate",
             &args.rate.to_string(),
         ]);
+        if let Some(ca) = &entrance.ca {
+            command.arg("--ca").arg(ca);
+        }
         let mut rival = Self { child: Child::spawn(name, command, place)? };
         rival.hear("up", START_DEADLINE).await?;
         Ok(rival)

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    path::PathBuf,
     process::Command,
     time::{Duration, Instant},
 };
@@ -12,8 +13,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
+    Args,
     children::{self, Child, Usage},
     rival::Entrance,
+    secured::Certificate,
 };
 use crate::simulator::Pace;
 
@@ -30,8 +33,12 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// The simulator, as a child.
 pub(super) struct Service {
     child: Child,
+    /// Where it listens in clear.
+    control: String,
     pub(super) console: String,
     pub(super) ingress: String,
+    /// The authority of its certificate, where it is reached over TLS.
+    pub(super) ca: Option<PathBuf>,
     http: awc::Client,
 }
 
@@ -127,12 +134,18 @@ impl Return {
 }
 
 impl Service {
-    pub(super) async fn start(pace: Pace, workers: u16) -> io::Result<Self> {
+    pub(super) async fn start(pace: Pace, args: &Args) -> io::Result<Self> {
         let pace = pace.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let mut command = Command::new(children::own_program()?);
         command.args(["simulate", "--listen", "127.0.0.1:0", "--stamp-frames", "--pace", &pace]);
-        command.args(["--workers", &workers.to_string()]);
-        let mut child = Child::spawn("the simulator", command, children::place()?)?;
+        command.args(["--workers", &args.simulator_workers.to_string()]);
+        let folder = children::place()?;
+        let certificate = if args.tls { Some(Certificate::make(folder.path())?) } else { None };
+        if let Some(certificate) = &certificate {
+            command.args(["--tls-listen", "127.0.0.1:0", "--tls-cert"]).arg(&certificate.cert);
+            command.arg("--tls-key").arg(&certificate.key);
+        }
+        let mut child = Child::spawn("the simulator", command, folder)?;
         let mut place = async |name: &str| {
             let line = child.line(START_DEADLINE).await?;
             let value = line.strip_prefix(name).map(|value| value.trim().to_owned());
@@ -140,14 +153,25 @@ impl Service {
         };
         let console = place("console").await?;
         let ingress = place("ingress").await?;
+        let control = console.clone();
+        let (console, ingress) = match &certificate {
+            None => (console, ingress),
+            Some(_) => {
+                place("control").await?;
+                let both = place("tls").await?;
+                let (console, ingress) =
+                    both.split_once(", ").ok_or_else(|| io::Error::other("no TLS addresses"))?;
+                (console.to_owned(), ingress.to_owned())
+            }
+        };
         let http = awc::Client::builder().timeout(ANSWER_DEADLINE).finish();
-        Ok(Self { child, console, ingress, http })
+        Ok(Self { child, control, console, ingress, ca: certificate.map(|made| made.ca), http })
     }
 
     /// The way to it; it takes any key.
     pub(super) fn entrance(&self) -> Entrance {
         let (console, ingress) = (self.console.clone(), self.ingress.clone());
-        Entrance { console, ingress, key: "bench-upstream".to_owned() }
+        Entrance { console, ingress, key: "bench-upstream".to_owned(), ca: self.ca.clone() }
     }
 
     pub(super) fn usage(&self) -> io::Result<Usage> {
@@ -160,7 +184,7 @@ impl Service {
         path: &str,
         body: Option<serde_json::Value>,
     ) -> io::Result<bytes::Bytes> {
-        let url = format!("{}/_sim/{path}", self.console);
+        let url = format!("{}/_sim/{path}", self.control);
         let request = if method == "GET" { self.http.get(url) } else { self.http.post(url) };
         let sending = match body {
             Some(body) => request.send_json(&body),

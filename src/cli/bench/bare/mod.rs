@@ -8,6 +8,7 @@ mod modes;
 
 use std::{
     io::{self, BufRead as _},
+    path::PathBuf,
     process::ExitCode,
     rc::Rc,
     time::Duration,
@@ -16,8 +17,11 @@ use std::{
 use actix::System;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::rival::{Mode, Tally};
-use crate::cli::output;
+use super::{
+    rival::{Mode, Tally},
+    secured,
+};
+use crate::{cli::output, upstream::tls_config};
 use connection::Dialer;
 
 /// Words that the driver may be ahead of this client.
@@ -44,6 +48,8 @@ pub(in crate::cli) struct Args {
     seconds: u32,
     #[arg(long)]
     rate: u32,
+    #[arg(long)]
+    ca: Option<PathBuf>,
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "every subcommand's `run` takes its arguments so")]
@@ -63,8 +69,12 @@ async fn serve(args: &Args) -> io::Result<()> {
     let mut words = words();
     output::say("up");
     expect(&mut words, "open").await?;
+    let tls = match &args.ca {
+        None => tls_config(),
+        Some(path) => secured::trusting(path)?,
+    };
     let http = awc::Client::builder()
-        .connector(awc::Connector::new().limit(0).timeout(ATTEMPT_DEADLINE))
+        .connector(awc::Connector::new().rustls_0_23(tls).limit(0).timeout(ATTEMPT_DEADLINE))
         .timeout(ATTEMPT_DEADLINE)
         .finish();
     let dialer = Rc::new(Dialer {
