@@ -29,6 +29,7 @@ mod spec;
 mod state;
 mod supervise;
 mod tenant;
+mod threads;
 mod view;
 
 use std::{sync::Arc, time::Duration};
@@ -60,6 +61,7 @@ pub use respec::{DeleteIf, NotChanged, Respec};
 pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::{Beginning, start};
 pub use tenant::{TenantRuntime, TenantTerms};
+pub use threads::{Place, ThreadId, Threads, ThreadsEnd, here};
 pub use view::{ErrorView, Origin, SessionEntry, SessionView, Snapshot};
 
 pub use crate::outbox::{Continuity, Control};
@@ -81,6 +83,8 @@ pub(crate) struct SessionContext {
     pub(crate) bounds: ClientBounds,
     /// What is configured for sessions that do not say.
     pub(crate) continuity: Continuity,
+    /// Its place on its thread, given back with it.
+    pub(crate) _place: Place,
 }
 
 /// How long a session waits for its client.

@@ -1,6 +1,9 @@
 //! A journal over a disk that fails at command.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -99,6 +102,7 @@ fn entry(id: &str) -> Arc<SessionEntry> {
         created_at: Moment::ZERO,
         spec: ArcSwap::from_pointee(SessionSpec::for_avatar("a")),
         address: ArcSwapOption::empty(),
+        thread: OnceLock::new(),
         snapshot: ArcSwap::from_pointee(Snapshot::of(&Lifecycle::new(Arc::default()), Moment::ZERO)),
     })
 }
