@@ -20,6 +20,7 @@ mod expiry;
 mod intake;
 mod journal;
 mod messages;
+mod near;
 mod patch;
 mod record;
 mod report;
@@ -53,6 +54,7 @@ pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
     Interrupt, Operate, Operation, Pause, Reconfigure, Resume, SendAudio, ShedCopies, Watch, Which,
 };
+pub use near::{client_audio, send_audio};
 pub use patch::{Expected, Revision};
 pub(crate) use record::{
     moment, open_request, record, remembered, request as request_of_record, spec as spec_of_record,
