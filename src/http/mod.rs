@@ -10,6 +10,7 @@ mod auth;
 mod body;
 mod console;
 mod cross_site;
+mod ending;
 mod idempotency;
 mod ingress;
 mod openapi;

@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     HEAD_DEADLINE, ListenerTls, SHUTDOWN_S, bound_untaken,
+    ending::Ending,
     tls::{DISCONNECT_DEADLINE, KEEP_ALIVE},
 };
 use crate::{
@@ -213,8 +214,15 @@ where
     let app = make().into_factory().map_err(|error| error.into().error_response());
     // Of a server's own configuration only links to itself are made, and there are none.
     let app = map_config(app, |()| AppConfig::default());
+    let ending = Ending::default();
+    let (told, mut ended) = (ending.clone(), terms.ending.clone());
+    actix_rt::spawn(async move {
+        // An error says that nobody is left who could end it in order.
+        let _ = ended.wait_for(|is_ending| *is_ending).await;
+        told.come();
+    });
     if let Some(tls) = terms.tls.clone() {
-        let made = http::<_, _, B>(&terms).secure().h1(app).new_service(()).await;
+        let made = http::<_, _, B>(&terms, &ending).secure().h1(app).new_service(()).await;
         let Ok(service) = made else { return unserved() };
         serve_each(service, terms, connections, move |stream| {
             let tls = Arc::clone(&tls);
@@ -222,7 +230,7 @@ where
         })
         .await;
     } else {
-        let made = http::<_, _, B>(&terms).h1(app).new_service(()).await;
+        let made = http::<_, _, B>(&terms, &ending).h1(app).new_service(()).await;
         let Ok(service) = made else { return unserved() };
         serve_each(service, terms, connections, |stream| async move { Some(stream) }).await;
     }
@@ -232,7 +240,7 @@ fn unserved() {
     tracing::error!("a thread cannot serve the data plane: its handlers could not be made");
 }
 
-fn http<T, S, B>(terms: &Terms) -> HttpServiceBuilder<T, S>
+fn http<T, S, B>(terms: &Terms, ending: &Ending) -> HttpServiceBuilder<T, S>
 where
     S: ServiceFactory<Request, Config = ()>,
     S::Error: Into<Response<actix_http::body::BoxBody>> + 'static,
@@ -241,15 +249,9 @@ where
     <S::Service as Service<Request>>::Future: 'static,
     B: MessageBody + 'static,
 {
-    let ending = terms.ending.clone();
+    let ending = ending.clone();
     HttpService::<T, S, B>::build()
-        .graceful_shutdown_signal(move || {
-            let mut ending = ending.clone();
-            async move {
-                // An error says that nobody is left who could end it in order.
-                let _ = ending.wait_for(|is_ending| *is_ending).await;
-            }
-        })
+        .graceful_shutdown_signal(move || ending.wait())
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_DEADLINE)
         .client_disconnect_timeout(DISCONNECT_DEADLINE)
