@@ -1,8 +1,8 @@
 //! The composition root: from a configuration to a running Greenroom, and back to nothing.
 //!
 //! Starting binds both addresses before anything else, so that a port in use ends the start with nothing to
-//! undo. Stopping goes in one order: no new session; every connection closed; the threads; the listeners; the traces; the
-//! store.
+//! undo. Stopping goes in one order: no new session; every connection closed; the listeners; the traces; the threads;
+//! the store.
 
 use std::{io, net::SocketAddr, sync::Arc, thread::available_parallelism, time::Duration};
 
@@ -131,6 +131,7 @@ impl Process {
                 reloader: reloader.clone(),
                 webhooks: hooks.webhooks.clone(),
                 admin_key: AdminKey::new(&config.admin).map(Arc::new),
+                threads: running.threads.clone(),
                 metrics: Arc::clone(&metrics),
                 lifecycle: Arc::clone(&lifecycle),
                 records: records.clone(),
@@ -208,13 +209,14 @@ impl Process {
     /// Ends everything. Answers whether all sessions were closed before the deadline.
     pub async fn stop(self) -> bool {
         self.lifecycle.drain();
-        let in_time = self.running.stop(self.shutdown).await;
+        let in_time = self.running.drain(self.shutdown).await;
         // Streams end with it, which would hold the listeners up.
         self.events.close();
         tokio::join!(self.hooks.stop(), self.listeners.stop());
         if let Some(traces) = self.traces {
             traces.flushed().await;
         }
+        self.running.end().await;
         self.upkeep.abort();
         if let Err(error) = self.records.store().close().await {
             tracing::error!(%error, "the store could not be closed in order");
@@ -279,7 +281,7 @@ fn manager_setup(
         limits: Limits {
             max_sessions: config.sessions.max as usize,
             retention: config.sessions.retention,
-            shards: available_parallelism().map_or(1, usize::from),
+            threads: available_parallelism().map_or(1, usize::from),
             linger: config.ingress.linger,
             configure_within: CONFIGURE_WITHIN,
         },

@@ -1,12 +1,13 @@
 //! Reading bodies, within bounds, and queries.
 
-use std::time::Duration;
+use std::{pin::Pin, time::Duration};
 
 use actix_web::{HttpRequest, error::PayloadError, http::StatusCode, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::Problem;
 
@@ -19,17 +20,50 @@ const MAX_QUOTED: usize = 16;
 /// How long the next piece of a body may take: a client that stalls longer is gone, or holds on to memory.
 const PIECE_DEADLINE: Duration = Duration::from_secs(30);
 
+/// A body, piece by piece. Its one timer is set when it comes, and not for every piece.
+pub(super) struct Pieces {
+    payload: web::Payload,
+    patience: Pin<Box<Sleep>>,
+}
+
+impl Pieces {
+    pub(super) fn new(payload: web::Payload) -> Self {
+        Self { payload, patience: Box::pin(sleep(PIECE_DEADLINE)) }
+    }
+
+    /// The next piece; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        let due = Instant::now() + PIECE_DEADLINE;
+        loop {
+            tokio::select! {
+                biased;
+                piece = self.payload.next() => return piece.transpose().map_err(|error| broken_body(&error)),
+                () = &mut self.patience => {
+                    if Instant::now() >= due {
+                        return Err(too_slow());
+                    }
+                    self.patience.as_mut().reset(due);
+                }
+            }
+        }
+    }
+}
+
+fn too_slow() -> Problem {
+    Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "bodyTimeout",
+        format!("nothing of the body came for {} s", PIECE_DEADLINE.as_secs()),
+    )
+}
+
 /// The next piece of a body; `None` at its end.
 pub(super) async fn next_piece(payload: &mut web::Payload) -> Result<Option<Bytes>, Problem> {
     match tokio::time::timeout(PIECE_DEADLINE, payload.next()).await {
         Ok(None) => Ok(None),
         Ok(Some(Ok(piece))) => Ok(Some(piece)),
         Ok(Some(Err(error))) => Err(broken_body(&error)),
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "bodyTimeout",
-            format!("nothing of the body came for {} s", PIECE_DEADLINE.as_secs()),
-        )),
+        Err(_) => Err(too_slow()),
     }
 }
 

@@ -10,12 +10,14 @@ mod auth;
 mod body;
 mod console;
 mod cross_site;
+mod ending;
 mod events;
 mod idempotency;
 mod ingress;
 mod openapi;
 mod page;
 mod patching;
+mod plane;
 mod playing;
 mod problem;
 mod request_id;
@@ -35,7 +37,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::available_parallelism,
     time::Duration,
 };
 
@@ -62,12 +63,14 @@ use ingress::Ingress;
 #[cfg(feature = "fuzzing")]
 pub(crate) use ingress::fuzz::ingress_messages as fuzz_ingress_messages;
 pub use ingress::rendering;
+use plane::Plane;
 pub use problem::Problem;
 pub use tls::{ListenerTls, watch as watch_certificates};
 
 use crate::{
     config,
     manager::{ManagerHandle, Reloader, TenantBook},
+    session::Threads,
     store::Records,
     telemetry::Metrics,
     tenants::AdminKey,
@@ -139,6 +142,18 @@ pub(crate) struct App {
     pub(crate) streams: Arc<OpenStreams>,
 }
 
+/// What a listener serves: its type is made of the layers' types, which have no names.
+macro_rules! web_app {
+    ($app:expr, $paths:expr) => {
+        WebApp::new()
+            .app_data(web::Data::new($app.clone()))
+            .configure($paths)
+            .default_service(web::to(path_not_found))
+            .wrap(from_fn(audit::layer))
+            .wrap(from_fn(request_id::layer))
+    };
+}
+
 /// What the listeners are made from.
 pub struct Setup {
     /// The manager.
@@ -151,6 +166,8 @@ pub struct Setup {
     pub webhooks: Webhooks,
     /// The admin key; without one the admin API shows only, and only to this machine.
     pub admin_key: Option<Arc<AdminKey>>,
+    /// The threads that serve the data plane: those of the sessions.
+    pub threads: Threads,
     /// Where everything is counted.
     pub metrics: Arc<Metrics>,
     /// Whether the process goes on.
@@ -167,18 +184,9 @@ pub struct Setup {
     pub admin_tls: Option<Arc<ListenerTls>>,
 }
 
-/// One listener, before it serves.
-struct Socket {
-    listener: TcpListener,
-    workers: usize,
-    /// How long a client may take nothing of what waits for it.
-    untaken: Duration,
-    tls: Option<Arc<ListenerTls>>,
-}
-
 /// Both listeners, bound and serving.
 pub struct Listeners {
-    data: ServerHandle,
+    data: Plane,
     admin: ServerHandle,
     /// Where the data plane listens.
     pub data_address: SocketAddr,
@@ -189,7 +197,7 @@ pub struct Listeners {
 impl Listeners {
     /// Ends both; requests under way are finished first.
     pub async fn stop(self) {
-        self.data.stop(true).await;
+        self.data.stop().await;
         self.admin.stop(true).await;
     }
 }
@@ -229,39 +237,45 @@ pub fn serve(setup: Setup, data: TcpListener, admin_listener: TcpListener) -> io
         audit: Arc::default(),
         streams: Arc::default(),
     };
-    // Frames go through the data plane's threads.
-    let workers = available_parallelism().map_or(1, usize::from);
-    let data = Socket { listener: data, workers, untaken, tls: setup.data_tls };
-    let data = server(app.clone(), data, |routes| {
-        routes.configure(session_paths).configure(ingress::paths);
-    })?;
+    let data = plane::Setup {
+        listener: data,
+        threads: setup.threads,
+        manager: app.manager.clone(),
+        untaken,
+        tls: setup.data_tls,
+    };
+    let data = {
+        let app = app.clone();
+        plane::serve(data, move || {
+            web_app!(app, |routes: &mut web::ServiceConfig| {
+                routes.configure(session_paths).configure(ingress::paths);
+            })
+        })?
+    };
     let app = App { surface: Surface::Admin, ..app };
-    let admin = Socket { listener: admin_listener, workers: ADMIN_WORKERS, untaken, tls: setup.admin_tls };
-    let admin = server(app, admin, |routes| {
-        routes.configure(session_paths).configure(admin_paths).configure(page::paths);
-    })?;
-    let handles = (data.handle(), admin.handle());
-    actix_rt::spawn(data);
+    let admin = admin_server(app, admin_listener, untaken, setup.admin_tls)?;
+    let handle = admin.handle();
     actix_rt::spawn(admin);
-    Ok(Listeners { data: handles.0, admin: handles.1, data_address, admin_address })
+    Ok(Listeners { data, admin: handle, data_address, admin_address })
 }
 
-fn server(app: App, socket: Socket, paths: fn(&mut web::ServiceConfig)) -> io::Result<Server> {
+fn admin_server(
+    app: App,
+    listener: TcpListener,
+    untaken: Duration,
+    tls: Option<Arc<ListenerTls>>,
+) -> io::Result<Server> {
     let make = move || {
-        WebApp::new()
-            .app_data(web::Data::new(app.clone()))
-            .configure(paths)
-            .default_service(web::to(path_not_found))
-            .wrap(from_fn(audit::layer))
-            .wrap(from_fn(request_id::layer))
+        web_app!(app, |routes: &mut web::ServiceConfig| {
+            routes.configure(session_paths).configure(admin_paths).configure(page::paths);
+        })
     };
-    let Socket { listener, workers, untaken, tls } = socket;
     if let Some(tls) = tls {
-        return tls::server(tls, listener, workers, untaken, make);
+        return tls::server(tls, listener, ADMIN_WORKERS, untaken, make);
     }
     let server = HttpServer::new(make)
-        .workers(workers)
-        // Frames are small and must not wait for one another.
+        .workers(ADMIN_WORKERS)
+        // Answers are small and must not wait for one another.
         .tcp_nodelay(true)
         .on_connect(move |socket, _| bound_untaken(socket, untaken))
         .client_request_timeout(HEAD_DEADLINE)

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     outbox::{Outcome, Record},
-    session::{AskRequest, Finished, SessionEntry, Watch},
+    session::{AskRequest, Finished, SessionEntry, Watch, Which},
     wire,
 };
 
@@ -200,8 +200,11 @@ pub(super) async fn send(
             entry: Arc::clone(&entry),
             req_id: target.begins.then(|| target.req_id.clone()),
         },
-        is_new: target.begins,
-        req_id: target.req_id.clone(),
+        request: if target.begins {
+            Which::New(target.req_id.clone())
+        } else {
+            Which::Open(target.req_id.clone())
+        },
         sent: 0,
         finished: None,
         watch,

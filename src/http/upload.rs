@@ -16,7 +16,9 @@ use super::{
 };
 use crate::{
     outbox::Refusal,
-    session::{Accepted, AudioRefused, Finished, Interrupt, SendAudio, SessionEntry, Watch, Which},
+    session::{
+        Accepted, AudioRefused, Finished, Interrupt, SendAudio, SessionEntry, Watch, Which, send_audio,
+    },
     store::StoreError,
 };
 
@@ -34,9 +36,8 @@ const PIECE_BYTES: usize = 32 << 10;
 pub(super) struct Upload<'a> {
     pub(super) app: &'a web::Data<App>,
     pub(super) entry: &'a SessionEntry,
-    pub(super) req_id: String,
-    /// Whether the next piece is the request's first.
-    pub(super) is_new: bool,
+    /// The request, new until its first piece is taken.
+    pub(super) request: Which,
     pub(super) sent: usize,
     pub(super) finished: Option<oneshot::Receiver<Finished>>,
     pub(super) watch: Option<Watch>,
@@ -77,14 +78,15 @@ impl Drop for Unfinished {
 impl Upload<'_> {
     pub(super) async fn pass_on(
         &mut self,
-        mut payload: web::Payload,
+        payload: web::Payload,
         length: Option<usize>,
         end: bool,
     ) -> Result<(), Problem> {
-        let continues = !self.is_new;
+        let continues = matches!(self.request, Which::Open(_));
         let mut intake = Intake::new(&self.entry.spec.load(), continues, length);
         let mut received = 0_usize;
-        while let Some(piece) = body::next_piece(&mut payload).await? {
+        let mut pieces = body::Pieces::new(payload);
+        while let Some(piece) = pieces.next().await? {
             received += piece.len();
             if received > self.app.max_body_bytes {
                 return Err(Problem::too_large(self.app.max_body_bytes));
@@ -125,19 +127,20 @@ impl Upload<'_> {
         loop {
             // The outcome can only be watched from the first piece on, or early frames would be missed.
             let watch = if self.sent == 0 { self.watch } else { None };
-            let which = if self.is_new { Which::New } else { Which::Open };
             // It may be taken though its answer is not waited for.
             self.note_taken(Some(self.sent));
-            let message =
-                || SendAudio { request: which(self.req_id.clone()), audio: audio.clone(), end, watch };
-            match self.app.manager.ask(self.entry, message).await? {
-                Ok(Accepted { req_id, finished }) => {
+            match self.hand_over(&audio, end, watch).await? {
+                Ok(finished) => {
                     if matches!(self.promised, Promised::Wanted) {
-                        let written = sending::note_accepted(self.app, self.entry, &req_id);
+                        let written = sending::note_accepted(self.app, self.entry, self.request.req_id());
                         self.promised = Promised::Written(written);
                     }
-                    self.is_new = false;
-                    self.unfinished.req_id = Some(req_id);
+                    if let Which::New(req_id) = &self.request {
+                        self.request = Which::Open(req_id.clone());
+                    }
+                    if self.unfinished.req_id.is_none() {
+                        self.unfinished.req_id = Some(self.request.req_id().to_owned());
+                    }
                     self.finished = finished.or_else(|| self.finished.take());
                     self.sent += bytes;
                     self.note_taken(Some(self.sent));
@@ -156,6 +159,21 @@ impl Upload<'_> {
         }
     }
 
+    /// Gives a piece to the session: at once where that is on this thread and needs nothing of its actor.
+    async fn hand_over(
+        &self,
+        audio: &Bytes,
+        end: bool,
+        watch: Option<Watch>,
+    ) -> Result<Result<Option<oneshot::Receiver<Finished>>, AudioRefused>, Problem> {
+        if let Some(taken) = send_audio(self.entry, &self.request, audio, end, watch) {
+            return Ok(taken);
+        }
+        let message = || SendAudio { request: self.request.clone(), audio: audio.clone(), end, watch };
+        let answer = self.app.manager.ask(self.entry, message).await?;
+        Ok(answer.map(|Accepted { finished, .. }| finished))
+    }
+
     fn note_taken(&mut self, bytes: Option<usize>) {
         if let Some(keyed) = &mut self.keyed {
             keyed.note_taken(bytes);
@@ -169,7 +187,7 @@ impl Upload<'_> {
         request: &HttpRequest,
     ) -> Result<HttpResponse, Problem> {
         let passed_on = match passed_on {
-            Ok(()) => self.keep().await.map_err(|error| Problem::unkept(&self.req_id, error)),
+            Ok(()) => self.keep().await.map_err(|error| Problem::unkept(self.request.req_id(), error)),
             Err(problem) => {
                 if let Some(keyed) = self.keyed.take() {
                     keyed.give_up().await;
@@ -183,7 +201,7 @@ impl Upload<'_> {
                 match finished {
                     Some(finished) if query.wait => self.answer_when_finished(finished, request).await,
                     Some(_) | None => {
-                        let answer = sending::accepted(&self.req_id, self.sent as u64);
+                        let answer = sending::accepted(self.request.req_id(), self.sent as u64);
                         Ok(idempotency::response(&answer, false))
                     }
                 }
@@ -192,7 +210,7 @@ impl Upload<'_> {
             (Err(problem), Some(finished)) if query.wait && problem.is_request_ended() => {
                 self.answer_when_finished(finished, request).await
             }
-            (Err(problem), _) if self.sent > 0 => Err(problem.about_request(&self.req_id)),
+            (Err(problem), _) if self.sent > 0 => Err(problem.about_request(self.request.req_id())),
             (Err(problem), _) => Err(problem),
         }
     }
@@ -215,8 +233,8 @@ impl Upload<'_> {
         request: &HttpRequest,
     ) -> Result<HttpResponse, Problem> {
         let answer = answer_when_finished(self.entry, finished, request).await?;
-        let written = self.app.manager.journal().settled_request(&self.entry.id, &self.req_id).await;
-        written.map_err(|error| Problem::unwritten(&self.req_id, error))?;
+        let written = self.app.manager.journal().settled_request(&self.entry.id, self.request.req_id()).await;
+        written.map_err(|error| Problem::unwritten(self.request.req_id(), error))?;
         Ok(answer)
     }
 }

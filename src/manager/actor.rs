@@ -6,13 +6,13 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle};
+use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle};
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::{
     Leaving, Limits, MinutesNoted, Registry, Roster, TenantRuntime, UPSTREAM, UpstreamView, pool::Pool,
-    shard::Shard,
+    shard::Shards,
 };
 use crate::{
     errors::ErrorCode,
@@ -51,8 +51,7 @@ pub(super) struct Manager {
     pub(super) live: BTreeMap<TenantId, usize>,
     /// Stopped sessions, in the order in which they are forgotten.
     pub(super) stopped: BTreeMap<TenantId, VecDeque<(Moment, SessionId)>>,
-    pub(super) shards: Vec<Addr<Shard>>,
-    pub(super) next_shard: usize,
+    pub(super) shards: Shards,
     pub(super) clock: Clock,
     pub(super) limits: Limits,
     pub(super) ledger: LedgerConfig,

@@ -1,6 +1,10 @@
 //! How sessions come to be.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
 
 use actix::{ActorFutureExt as _, Context, Handler, Message, ResponseActFuture, WrapFuture as _};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -330,6 +334,7 @@ impl Manager {
             created_at,
             spec: ArcSwap::from_pointee(spec),
             address: ArcSwapOption::empty(),
+            thread: OnceLock::new(),
             snapshot: ArcSwap::from_pointee(Snapshot::of(lifecycle, self.clock.now())),
         })
     }
@@ -347,10 +352,12 @@ impl Manager {
             origin = entry.origin.load().as_str(), "session starts"
         );
 
-        let shard = &self.shards[self.next_shard % self.shards.len()];
-        self.next_shard = self.next_shard.wrapping_add(1);
+        // Beside its client, so that what they say to each other wakes no other thread.
+        let beside = client.as_ref().and_then(ClientSeat::thread);
         let beginning = Beginning { lifecycle, noted, ledger, configuration, client };
-        // One message for each session that was admitted, so the limits bound them.
-        shard.do_send(StartSession { entry: Arc::clone(entry), beginning, tenant: Arc::clone(runtime) });
+        self.shards.start_session(
+            beside,
+            StartSession { entry: Arc::clone(entry), beginning, tenant: Arc::clone(runtime) },
+        );
     }
 }

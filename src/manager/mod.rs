@@ -2,7 +2,7 @@
 //!
 //! The manager is one actor that holds the pure fleet machine. Sessions tell it what they want
 //! ([`FleetNotice`](crate::session::FleetNotice)) and it answers; it knows no socket and no error's
-//! meaning. Sessions live on *shards*, one thread each, and stay where they were made.
+//! meaning. Sessions live on threads ([`Threads`]), and stay where they were made.
 //!
 //! Everybody else holds a [`ManagerHandle`]: it reads sessions from the [`Registry`] without asking an actor,
 //! and sends commands to the session's own actor.
@@ -19,7 +19,7 @@ mod tenants;
 
 use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
-use actix::{Actor, Arbiter, AsyncContext, Context};
+use actix::{AsyncContext, Context};
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ pub use handle::{ManagerHandle, Undone, Unreachable};
 use pool::Pool;
 pub use registry::{Page, Registry};
 pub use restore::Restored;
-use shard::Shard;
+use shard::{Shard, Shards};
 pub use tenants::{
     KeyInfo, KeyMade, KeyName, Opened, Own, ReloadRefused, Reloaded, Reloader, Roster, TenantBook,
     TenantDefaults, TenantMade, TenantPatch, TenantPromise, TenantRefused, TenantsUnusable,
@@ -41,7 +41,7 @@ use crate::{
     events::Bus,
     outbox::LedgerConfig,
     recovery::{Fleet, FleetConfig},
-    session::{Chronicle, ClientBounds, Clock, Farewell, Journal, OutboxBudget},
+    session::{Chronicle, ClientBounds, Clock, Farewell, Journal, OutboxBudget, Threads, ThreadsEnd},
     store::{Records, StoreError},
     telemetry::Metrics,
     upstream::{self, UpstreamConfig},
@@ -60,8 +60,8 @@ pub struct Limits {
     pub max_sessions: usize,
     /// How long a stopped session is listed.
     pub retention: Duration,
-    /// Threads of sessions.
-    pub shards: usize,
+    /// Threads that sessions live on and that serve their clients.
+    pub threads: usize,
     /// How long a drop-in client's session waits for it to come back when it has vanished; zero ends it at once.
     pub linger: Duration,
     /// How long a connection to the service waits for its client's `ClientConfigureSession`.
@@ -163,23 +163,24 @@ pub struct Running {
     pub handle: ManagerHandle,
     /// Ends when the manager's actor does, which is an error while the process runs.
     pub ended: tokio::task::JoinHandle<()>,
-    arbiters: Vec<Arbiter>,
+    /// The threads that sessions live on, for whoever serves their clients there.
+    pub threads: Threads,
+    threads_end: ThreadsEnd,
     journal: Journal,
     writing: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl Running {
-    /// Closes every connection with a close handshake, waits for them at most `deadline`, and ends the
-    /// threads. Answers whether all sessions had ended in time.
-    pub async fn stop(self, deadline: Duration) -> bool {
-        let in_time = tokio::time::timeout(deadline, self.handle.drain()).await.is_ok();
+    /// Closes every connection with a close handshake, and waits for them at most `deadline`. Answers whether all
+    /// sessions had ended in time.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        tokio::time::timeout(deadline, self.handle.drain()).await.is_ok()
+    }
+
+    /// Ends the threads, with what is served on them, and writes what is still to be written.
+    pub async fn end(self) {
         self.ended.abort();
-        for arbiter in self.arbiters {
-            arbiter.stop();
-            if arbiter.join().is_err() {
-                tracing::error!("a thread of sessions ended by a panic");
-            }
-        }
+        self.threads_end.end();
         let roster = self.handle.roster();
         let kept = tenants::keep_minutes(&roster, self.journal.records());
         if tokio::time::timeout(FLUSH, kept).await.is_err() {
@@ -194,15 +195,14 @@ impl Running {
         for writing in self.writing {
             writing.abort();
         }
-        in_time
     }
 }
 
-/// Starts a manager on the current thread's system, and its shards on threads of their own.
+/// Starts a manager on the current thread's system, and the threads of its sessions.
 ///
 /// # Errors
 ///
-/// The client of the service cannot be set up.
+/// The system has no more threads, or no more files.
 pub fn start(setup: Setup) -> io::Result<Running> {
     let Setup { upstream, fleet, roster, ledger, outbox, events, records, limits, metrics } = setup;
     upstream::install_crypto();
@@ -215,27 +215,17 @@ pub fn start(setup: Setup) -> io::Result<Running> {
     let context = Context::<Manager>::new();
     let address = context.address();
 
-    let mut arbiters = Vec::new();
-    let mut shards = Vec::new();
-    for _ in 0..limits.shards.max(1) {
-        let arbiter = Arbiter::new();
-        let (upstream, metrics) = (Arc::clone(&upstream), Arc::clone(&metrics));
-        let fleet = address.clone().recipient();
-        let shared_outbox = Arc::clone(&outbox);
-        let journal = journal.clone();
-        let bounds = ClientBounds { linger: limits.linger, configure_within: limits.configure_within };
-        shards.push(Shard::start_in_arbiter(&arbiter.handle(), move |_ctx| Shard {
-            client: upstream::Client::new(upstream),
-            clock,
-            metrics,
-            fleet,
-            journal,
-            outbox: shared_outbox,
-            bounds,
-            continuity: ledger.continuity,
-        }));
-        arbiters.push(arbiter);
-    }
+    let (threads, threads_end) = Threads::start(limits.threads)?;
+    let shard = Shard {
+        clock,
+        metrics: Arc::clone(&metrics),
+        fleet: address.clone().recipient(),
+        journal: journal.clone(),
+        outbox: Arc::clone(&outbox),
+        bounds: ClientBounds { linger: limits.linger, configure_within: limits.configure_within },
+        continuity: ledger.continuity,
+    };
+    let shards = Shards::start(threads.clone(), &shard, &upstream);
 
     let manager = Manager {
         fleet: Fleet::new(fleet),
@@ -246,7 +236,6 @@ pub fn start(setup: Setup) -> io::Result<Running> {
         live: BTreeMap::new(),
         stopped: BTreeMap::new(),
         shards,
-        next_shard: 0,
         clock,
         limits,
         ledger,
@@ -261,5 +250,5 @@ pub fn start(setup: Setup) -> io::Result<Running> {
     };
     let ended = actix_rt::spawn(context.into_future(manager));
     let handle = ManagerHandle::new(address, registry, tenants, clock, journal.clone());
-    Ok(Running { handle, ended, arbiters, journal, writing })
+    Ok(Running { handle, ended, threads, threads_end, journal, writing })
 }

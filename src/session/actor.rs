@@ -11,7 +11,7 @@ use super::{
     configuration::Confirmation,
     connection::{Connection, Ending, Granted},
     crash::panic_error,
-    messages::LinkNews,
+    messages::{Crash, LinkNews},
     report::{Teller, report_settled},
     state::{Link, Session},
 };
@@ -30,7 +30,8 @@ pub struct SessionActor {
     pub(super) session: Rc<RefCell<Session>>,
     /// The input that the new actor begins with: the crash of the one before it.
     first: Option<Input>,
-    timer: Option<(Moment, SpawnHandle)>,
+    /// The timer, set to what the session knows as armed.
+    timer: Option<SpawnHandle>,
 }
 
 impl Actor for SessionActor {
@@ -266,18 +267,23 @@ impl SessionActor {
     pub(super) fn arm_timer(&mut self, ctx: &mut Context<Self>) {
         let due = self.next_timeout();
         let Some(due) = due else { return };
-        match self.timer {
-            Some((armed, _)) if armed <= due => return,
-            Some((_, handle)) => {
+        let armed = self.session.borrow_mut().armed.replace(due);
+        match (self.timer, armed) {
+            (Some(_), Some(armed)) if armed <= due => {
+                self.session.borrow_mut().armed = Some(armed);
+                return;
+            }
+            (Some(handle), _) => {
                 ctx.cancel_future(handle);
             }
-            None => {}
+            (None, _) => {}
         }
         let handle = ctx.run_later(self.context.clock.until(due), |actor, ctx| {
             actor.timer = None;
             let now = actor.context.clock.now();
             {
                 let mut session = actor.session.borrow_mut();
+                session.armed = None;
                 // A session that runs has no trouble that an old error could name.
                 let cause = match session.lifecycle.admission() {
                     Admission::Flows => None,
@@ -292,7 +298,7 @@ impl SessionActor {
             actor.end_deserted(ctx);
             actor.end_idle(ctx);
         });
-        self.timer = Some((due, handle));
+        self.timer = Some(handle);
     }
 
     /// A session of a pool waits for its client, and is to be connected while it does.
@@ -425,6 +431,14 @@ impl Handler<Reconfigure> for SessionActor {
     fn handle(&mut self, _message: Reconfigure, ctx: &mut Self::Context) {
         self.session.borrow_mut().lifecycle.reconfigure(self.context.tenant.recovery());
         self.arm_timer(ctx);
+    }
+}
+
+impl Handler<Crash> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, Crash(payload): Crash, _ctx: &mut Self::Context) {
+        std::panic::resume_unwind(payload);
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     ClientControl, ClientId, ClientSeat, ConfigureRefused, Departure, Detach, FailRequest, Farewell,
     NotSeated, Origin, SessionActor,
     configuration::{self, Comparison, Configuration},
+    intake::accept,
     report::{Teller, report_settled},
     seat::Seated,
     state::Session,
@@ -242,7 +243,7 @@ impl Handler<ClientAudio> for SessionActor {
         if self.session.borrow_mut().seated(client).is_none() {
             return Err(NotSeated.into());
         }
-        let admission = self.accept(&req_id, audio, end)?;
+        let admission = accept(&self.context, &self.session, &req_id, audio, end)?;
         self.accepted(admission, ctx);
         Ok(())
     }

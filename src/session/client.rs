@@ -1,6 +1,6 @@
 //! The line between a session and the connection of its client.
 //!
-//! The session lives on one thread and its client's connection on another. What the session says to the client
+//! The session may live on another thread than its client's connection. What the session says to the client
 //! goes over a [`client_line`]: the session holds the [`ClientSeat`], the listener the [`ClientLine`]. A frame
 //! takes no lock on its way but the channel's own, and what waits is bounded in bytes: a client that is too slow
 //! loses its seat, and never holds up the session or its neighbours.
@@ -21,6 +21,7 @@ use tokio::sync::{
     watch,
 };
 
+use super::{ThreadId, here};
 use crate::{
     errors::{ErrorCode, SessionError},
     recovery::lifecycle::Hold,
@@ -141,6 +142,8 @@ pub struct ClientSeat {
     meter: Arc<Meter>,
     bound: usize,
     listener: watch::Receiver<()>,
+    /// Where the client is served.
+    thread: Option<ThreadId>,
 }
 
 /// The listener's end of the line. Dropping it tells the session that its client has vanished.
@@ -159,14 +162,15 @@ pub struct LineTaker {
     meter: Arc<Meter>,
 }
 
-/// A line on which at most `bound_bytes` of messages wait for the client; a single message beyond it passes while
+/// A line to a client that is served on this thread, on which at most `bound_bytes` of messages wait for the client; a single message beyond it passes while
 /// nothing else waits.
 pub fn client_line(bound_bytes: usize) -> (ClientSeat, ClientLine) {
     let id = ClientId(NEXT_CLIENT.fetch_add(1, Ordering::Relaxed));
     let meter = Arc::new(Meter::default());
     let (sender, receiver) = unbounded_channel();
     let (listens, listener) = watch::channel(());
-    let seat = ClientSeat { id, sender, meter: Arc::clone(&meter), bound: bound_bytes, listener };
+    let seat =
+        ClientSeat { id, sender, meter: Arc::clone(&meter), bound: bound_bytes, listener, thread: here() };
     (seat, ClientLine { receiver, taker: LineTaker { id, meter }, _listens: listens })
 }
 
@@ -174,6 +178,11 @@ impl ClientSeat {
     /// The client's number.
     pub const fn id(&self) -> ClientId {
         self.id
+    }
+
+    /// The thread that serves the client, where it is one that sessions can live on.
+    pub const fn thread(&self) -> Option<ThreadId> {
+        self.thread
     }
 
     /// Puts a message onto the line, where there is room.

@@ -4,7 +4,12 @@
 //! socket has room, and notes frames there, so that neither passes a queue; only what changes the
 //! session's state goes to the actor as a message.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{RefCell, RefMut},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::Recipient;
 use bytes::Bytes;
@@ -213,6 +218,9 @@ impl Connection {
                     self.watch_egress(&mut warned);
                 }
                 event = socket.next(&recovery.policy) => match event {
+                    SocketEvent::Animation { animation, bytes } => {
+                        self.animation(animation.req_id(&bytes), animation.end, &bytes, connection_id);
+                    }
                     SocketEvent::Frame { data, bytes } => self.frame(data, &bytes, connection_id),
                     SocketEvent::Room => {}
                     SocketEvent::RequestFailed { error, bytes } => {
@@ -226,11 +234,17 @@ impl Connection {
 
     /// Sends what waits, as far as the socket takes it.
     fn pump(&self, socket: &mut Socket) -> Result<(), SessionError> {
+        let mut has_sent = false;
         while socket.has_room() {
             let Some(message) = self.session.borrow_mut().next_message(self.generation) else { break };
             let bytes = message.len();
             socket.send(message).map_err(|refused| self.unsendable(&refused))?;
             self.context.metrics.traffic(Direction::Up).message(bytes);
+            has_sent = true;
+        }
+        if has_sent {
+            // What waited makes room for others.
+            self.context.outbox.settle(&mut self.session.borrow_mut().ledger);
         }
         Ok(())
     }
@@ -244,32 +258,11 @@ impl Connection {
     }
 
     fn frame(&self, data: Data, message: &Bytes, connection_id: &str) {
-        self.context.metrics.traffic(Direction::Down).message(message.len());
-        let now = self.context.clock.now();
-        let mut session = self.session.borrow_mut();
-        let is_busy = session.ledger.open_count() > 0;
         match data {
             Data::ServerResponseAnimation(frame) => {
-                let ids = Ids { connection_id, req_id: &frame.req_id };
-                if session.take_frame(message, ids, frame.end, now) == FrameFate::Late {
-                    tracing::debug!(session = %self.context.entry.id, req_id = frame.req_id, "late frame dropped");
-                }
+                self.animation(&frame.req_id, frame.end, message, connection_id);
             }
-            Data::ServerPlaybackState(playback) => {
-                session.relay_playback(message, Ids { connection_id, req_id: &playback.req_id });
-                let due = session.ledger.next_timeout();
-                if let Some(news) = news(&playback)
-                    && session.ledger.playback(&playback.req_id, news, now)
-                {
-                    tracing::info!(
-                        session = %self.context.entry.id, req_id = playback.req_id,
-                        reason = playback.reason, "request interrupted by the service"
-                    );
-                }
-                if session.ledger.next_timeout() < due {
-                    self.tell(LinkNews::DueEarlier);
-                }
-            }
+            Data::ServerPlaybackState(playback) => self.playback(&playback, message, connection_id),
             // Nothing else is due from the service on a confirmed connection, and what is not due is ignored:
             // a service may add lifecycle messages. ServerErrors never come here.
             Data::ClientConfigureSession(_)
@@ -278,11 +271,52 @@ impl Connection {
             | Data::ServerError(_)
             | Data::ClientInterrupt(_)
             | Data::ClientPause(_)
-            | Data::ClientResume(_) => {}
+            | Data::ClientResume(_) => {
+                self.context.metrics.traffic(Direction::Down).message(message.len());
+            }
         }
+    }
+
+    fn animation(&self, req_id: &str, end: bool, message: &Bytes, connection_id: &str) {
+        self.context.metrics.traffic(Direction::Down).message(message.len());
+        let now = self.context.clock.now();
+        let mut session = self.session.borrow_mut();
+        let is_busy = session.ledger.open_count() > 0;
+        if session.take_frame(message, Ids { connection_id, req_id }, end, now) == FrameFate::Late {
+            tracing::debug!(session = %self.context.entry.id, req_id, "late frame dropped");
+        }
+        // Only the last frame of a request gives it its outcome.
+        if end {
+            self.settle(session, is_busy);
+        }
+    }
+
+    fn playback(&self, playback: &ServerPlaybackState, message: &Bytes, connection_id: &str) {
+        self.context.metrics.traffic(Direction::Down).message(message.len());
+        let now = self.context.clock.now();
+        let mut session = self.session.borrow_mut();
+        let is_busy = session.ledger.open_count() > 0;
+        session.relay_playback(message, Ids { connection_id, req_id: &playback.req_id });
+        let due = session.ledger.next_timeout();
+        if let Some(news) = news(playback)
+            && session.ledger.playback(&playback.req_id, news, now)
+        {
+            tracing::info!(
+                session = %self.context.entry.id, req_id = playback.req_id,
+                reason = playback.reason, "request interrupted by the service"
+            );
+        }
+        if session.ledger.next_timeout() < due {
+            self.tell(LinkNews::DueEarlier);
+        }
+        self.settle(session, is_busy);
+    }
+
+    /// Tells of the requests that a message of the service gave their outcome.
+    fn settle(&self, mut session: RefMut<'_, Session>, was_busy: bool) {
         report_settled(&self.context, &mut session, Teller::Service);
         // From here on it may be idle, of which the actor's timer has not heard.
-        if is_busy && session.is_idle() {
+        if was_busy && session.is_idle() {
             self.tell(LinkNews::DueEarlier);
         }
     }

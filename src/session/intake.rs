@@ -1,37 +1,74 @@
 //! Audio and what can be done about its answer, whoever it comes from.
 
+use std::cell::RefCell;
+
 use actix::{Context, Handler, MessageResult};
 use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::{
-    Accepted, AskRequest, AudioRefused, Control, Interrupt, Pause, Resume, SendAudio, SessionActor,
-    ShedCopies, Which,
+    Accepted, AskRequest, AudioRefused, Control, Finished, Interrupt, Pause, Resume, SendAudio, SessionActor,
+    SessionContext, ShedCopies, Watch, Which,
     report::{Teller, report_settled},
+    state::Session,
 };
 use crate::{
     outbox::{HoldFate, InterruptFate, Record},
     recovery::lifecycle::{Admission, Hold, Input, State},
 };
 
-impl SessionActor {
-    /// Takes audio into the outbox, where the session's state lets it; an id that is not known begins a request.
-    pub(super) fn accept(&self, req_id: &str, audio: Bytes, end: bool) -> Result<Admission, AudioRefused> {
-        let now = self.context.clock.now();
-        let mut session = self.session.borrow_mut();
-        let admission = session.lifecycle.admission();
-        if admission == Admission::Refused {
-            let snapshot = self.context.entry.snapshot.load();
-            if snapshot.state == State::Parked(Hold::Minutes) {
-                return Err(AudioRefused::MinutesUsed);
-            }
-            return Err(AudioRefused::State { state: snapshot.state_name(), code: snapshot.code() });
+/// Takes audio into the outbox, where the session's state lets it; an id that is not known begins a request.
+pub(super) fn accept(
+    context: &SessionContext,
+    session: &RefCell<Session>,
+    req_id: &str,
+    audio: Bytes,
+    end: bool,
+) -> Result<Admission, AudioRefused> {
+    let now = context.clock.now();
+    let mut session = session.borrow_mut();
+    let admission = session.lifecycle.admission();
+    if admission == Admission::Refused {
+        let snapshot = context.entry.snapshot.load();
+        if snapshot.state == State::Parked(Hold::Minutes) {
+            return Err(AudioRefused::MinutesUsed);
         }
-        session.ledger.accept(req_id, audio, end, self.context.outbox.room(), now)?;
-        session.wake_link();
-        self.context.outbox.settle(&mut session.ledger);
-        Ok(admission)
+        return Err(AudioRefused::State { state: snapshot.state_name(), code: snapshot.code() });
     }
+    session.ledger.accept(req_id, audio, end, context.outbox.room(), now)?;
+    session.wake_link();
+    context.outbox.settle(&mut session.ledger);
+    Ok(admission)
+}
 
+/// As [`accept`], of a request that is to be new or to be known; with whoever watches its outcome.
+pub(super) fn begin_or_continue(
+    context: &SessionContext,
+    session: &RefCell<Session>,
+    request: &Which,
+    audio: Bytes,
+    end: bool,
+    watch: Option<Watch>,
+) -> Result<(Admission, Option<oneshot::Receiver<Finished>>), AudioRefused> {
+    let (Which::Open(req_id) | Which::New(req_id)) = request;
+    let begins = matches!(request, Which::New(_));
+    let is_unknown = || {
+        let session = session.borrow();
+        // A refusal for the session's state says more than one for the request.
+        session.lifecycle.admission() != Admission::Refused && session.ledger.record(req_id).is_none()
+    };
+    if !begins && is_unknown() {
+        return Err(AudioRefused::UnknownRequest(req_id.clone()));
+    }
+    let admission = accept(context, session, req_id, audio, end)?;
+    if begins {
+        session.borrow_mut().kept.insert(req_id.clone());
+    }
+    let finished = watch.map(|wants| session.borrow_mut().watch(req_id, wants));
+    Ok((admission, finished))
+}
+
+impl SessionActor {
     /// What follows audio that was accepted.
     pub(super) fn accepted(&mut self, admission: Admission, ctx: &mut Context<Self>) {
         match admission {
@@ -81,23 +118,10 @@ impl Handler<SendAudio> for SessionActor {
 
     fn handle(&mut self, message: SendAudio, ctx: &mut Self::Context) -> Self::Result {
         let SendAudio { request, audio, end, watch } = message;
-        let begins = matches!(request, Which::New(_));
-        let req_id = match request {
-            // A refusal for the session's state says more than one for the request.
-            Which::Open(req_id)
-                if self.session.borrow().lifecycle.admission() != Admission::Refused
-                    && self.session.borrow().ledger.record(&req_id).is_none() =>
-            {
-                return Err(AudioRefused::UnknownRequest(req_id));
-            }
-            Which::Open(req_id) | Which::New(req_id) => req_id,
-        };
-        let admission = self.accept(&req_id, audio, end)?;
-        if begins {
-            self.session.borrow_mut().kept.insert(req_id.clone());
-        }
-        let finished = watch.map(|wants| self.session.borrow_mut().watch(&req_id, wants));
+        let (admission, finished) =
+            begin_or_continue(&self.context, &self.session, &request, audio, end, watch)?;
         self.accepted(admission, ctx);
+        let (Which::New(req_id) | Which::Open(req_id)) = request;
         Ok(Accepted { req_id, finished })
     }
 }

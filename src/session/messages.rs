@@ -64,6 +64,14 @@ pub enum Which {
     Open(String),
 }
 
+impl Which {
+    /// The request's id.
+    pub fn req_id(&self) -> &str {
+        let (Self::New(req_id) | Self::Open(req_id)) = self;
+        req_id
+    }
+}
+
 /// What a sender wants to be told of its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watch {
@@ -209,6 +217,11 @@ pub(super) enum LinkNews {
     /// The connection is gone: without an error it was closed by command.
     Gone { generation: Generation, error: Option<Box<SessionError>> },
 }
+
+/// Goes on with a panic of the session's code that was caught elsewhere: it is the session's crash.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct Crash(pub(super) Box<dyn std::any::Any + Send>);
 
 /// Panics in the session's handler. No listener reaches it: it is how the tests and the demo show that a
 /// crash of one session's code ends that session's turn and nothing else.

@@ -21,6 +21,7 @@ mod expiry;
 mod intake;
 mod journal;
 mod messages;
+mod near;
 mod patch;
 mod record;
 mod report;
@@ -31,6 +32,7 @@ mod state;
 mod sums;
 mod supervise;
 mod tenant;
+mod threads;
 mod view;
 
 use std::{
@@ -58,6 +60,7 @@ pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
     Interrupt, Operate, Operation, Pause, Reconfigure, Resume, SendAudio, ShedCopies, Watch, Which,
 };
+pub use near::{client_audio, send_audio};
 pub use patch::{Expected, Revision};
 pub(crate) use record::{
     moment, open_request, record, remembered, request as request_of_record, spec as spec_of_record,
@@ -66,6 +69,7 @@ pub use respec::{DeleteIf, NotChanged, Respec};
 pub use spec::{AudioFormat, EgressSpec, SessionSpec};
 pub(crate) use supervise::{Beginning, start};
 pub use tenant::{TenantRuntime, TenantTerms};
+pub use threads::{Place, ThreadId, Threads, ThreadsEnd, here};
 pub use view::{Origin, SessionEntry, SessionView, Snapshot};
 
 pub use crate::outbox::{Continuity, Control};
@@ -87,6 +91,8 @@ pub(crate) struct SessionContext {
     pub(crate) bounds: ClientBounds,
     /// What is configured for sessions that do not say.
     pub(crate) continuity: Continuity,
+    /// Its place on its thread, given back with it.
+    pub(crate) _place: Place,
 }
 
 impl SessionContext {

@@ -184,11 +184,12 @@ impl Session {
 
     /// Notes a frame, keeps it for whoever wants it, and relays it.
     pub(super) fn take_frame(&mut self, message: &Bytes, ids: Ids<'_>, end: bool, now: Moment) -> FrameFate {
-        let req_id = self.ledger.client_id(ids.req_id).map(str::to_owned);
+        // Only after a restart the service knows it by another id than the client.
+        let renamed = self.ledger.client_id(ids.req_id).filter(|id| *id != ids.req_id).map(str::to_owned);
         let fate = self.frame(ids.req_id, end, message, now);
         match fate {
             FrameFate::Deliver | FrameFate::AfterInterrupt => {
-                self.relay(message, ids, req_id.as_deref().unwrap_or(ids.req_id));
+                self.relay(message, ids, renamed.as_deref().unwrap_or(ids.req_id));
             }
             FrameFate::Late => {}
         }

@@ -77,6 +77,8 @@ pub(super) struct Session {
     pub(super) budget_exhausted: bool,
     /// Outcomes that were noted to be kept.
     pub(super) outcomes: u64,
+    /// What the actor's timer is set to.
+    pub(super) armed: Option<Moment>,
     watchers: BTreeMap<String, Watcher>,
 }
 
@@ -104,6 +106,7 @@ impl Session {
             recovered_after: None,
             budget_exhausted: false,
             outcomes: 0,
+            armed: None,
             watchers: BTreeMap::new(),
         }
     }
@@ -116,6 +119,18 @@ impl Session {
             self.attendance.next_timeout().filter(|_| !self.is_stopped()),
         ];
         timeouts.into_iter().flatten().min()
+    }
+
+    /// Whether it has something to do before the actor's timer comes. Only where it is not idle: how long it may be is
+    /// the actor's to know.
+    pub(super) fn is_due_before_armed(&mut self, now: Moment) -> bool {
+        let is_idle = self.is_idle();
+        self.idleness.observe(is_idle, now);
+        match (self.next_timeout(), self.armed) {
+            (Some(due), Some(armed)) => due < armed,
+            (Some(_), None) => true,
+            (None, _) => false,
+        }
     }
 
     /// Whether it has a connection, or tries to, that nobody would use.
@@ -157,9 +172,7 @@ impl Session {
         }
         let fresh_id = || wire::request_id(SystemTime::now(), rand::random());
         Some(wire::encode(match self.ledger.next_to_send(fresh_id)? {
-            Outgoing::Audio { req_id, audio, end } => {
-                Data::ClientAudioInput(proto::ClientAudioInput { req_id, end, audio })
-            }
+            Outgoing::Audio { req_id, audio, end } => return Some(wire::encode_audio(&req_id, &audio, end)),
             Outgoing::Control { req_id, control: Control::Interrupt } => {
                 Data::ClientInterrupt(proto::ClientInterrupt { req_id })
             }

@@ -5,10 +5,10 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
-use actix::{AsyncContext, Context};
+use actix::{Addr, AsyncContext, Context};
 
 use super::{
-    ClientSeat, Configuration, SessionContext, actor::SessionActor, crash::panic_error, seat::Seated,
+    ClientSeat, Configuration, SessionContext, actor::SessionActor, crash::panic_error, near, seat::Seated,
     state::Session,
 };
 use crate::{
@@ -61,8 +61,12 @@ async fn supervise(context: Rc<SessionContext>, session: Rc<RefCell<Session>>) {
         let began = context.clock.now();
         let actor = SessionActor::new(Rc::clone(&context), Rc::clone(&session), first.take());
         let actor_context = Context::new();
-        context.entry.address.store(Some(Arc::new(actor_context.address())));
+        let address: Addr<SessionActor> = actor_context.address();
+        session.borrow_mut().armed = None;
+        context.entry.address.store(Some(Arc::new(address.clone())));
+        let listed = near::list(&context, &session, address);
         let ended = actix_rt::spawn(actor_context.into_future(actor)).await;
+        drop(listed);
         let Err(crash) = ended else { break };
         let Ok(payload) = crash.try_into_panic() else { break };
 

@@ -1,12 +1,15 @@
 //! What the outside sees of a session: a snapshot that the session publishes at every change.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Clock, Continuity, Revision, SessionAddress, SessionSpec, expiry::standing};
+use super::{Clock, Continuity, Revision, SessionAddress, SessionSpec, ThreadId, expiry::standing};
 use crate::{
     errors::SessionError,
     events::{ErrorDetail, StateChange},
@@ -53,6 +56,8 @@ pub struct SessionEntry {
     pub spec: ArcSwap<SessionSpec>,
     /// Where its actor is reached; replaced when the actor is rebuilt.
     pub address: ArcSwapOption<SessionAddress>,
+    /// The thread that it lives on, once it does.
+    pub thread: OnceLock<ThreadId>,
     /// The latest snapshot.
     pub snapshot: ArcSwap<Snapshot>,
 }

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     errors::{Phase, SessionError},
     recovery::{Moment, Policy},
-    wire::{self, Data},
+    wire::{self, Animation, Data},
 };
 
 /// Unsent bytes from which on no more are taken: a few seconds of audio, beyond what the kernel buffers.
@@ -41,12 +41,19 @@ const PHASE: Phase = Phase::WebsocketRuntime;
 /// What happened on a connection.
 #[derive(Debug)]
 pub enum SocketEvent {
-    /// A message of the service.
+    /// A message of the service; see [`SocketEvent::Animation`] for the usual one.
     Frame {
         /// The message, decoded. Its byte fields share memory with `bytes`.
         data: Data,
         /// The message as it came, to be relayed. It shares the read buffer's memory, which lives as long as
         /// this does: copy what is kept for long.
+        bytes: Bytes,
+    },
+    /// A frame that has nothing in it but what this version knows.
+    Animation {
+        /// What is needed of it.
+        animation: Animation,
+        /// The message as it came, as in [`SocketEvent::Frame`].
         bytes: Bytes,
     },
     /// The service failed one request, which the error names by `req_id`; the connection goes on.
@@ -266,6 +273,9 @@ impl Socket {
     }
 
     fn on_message(&mut self, bytes: Bytes, policy: &Policy, cx: &mut Context<'_>) -> Option<SocketEvent> {
+        if let Some(animation) = wire::animation(&bytes) {
+            return Some(SocketEvent::Animation { animation, bytes });
+        }
         match wire::decode(bytes.clone()) {
             // Of a type that this version does not know.
             Ok(None) => None,

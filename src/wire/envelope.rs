@@ -1,7 +1,10 @@
 //! One protobuf `Message` in each binary WebSocket message.
 
 use bytes::Bytes;
-use prost::Message as _;
+use prost::{
+    Message as _,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
+};
 
 use super::proto::{Message, MessageType, message::Data};
 
@@ -40,6 +43,36 @@ pub fn encode(data: Data) -> Bytes {
     Message { r#type: kind, data: Some(data) }.encode_to_vec().into()
 }
 
+/// Encodes a message of audio: as [`encode`] of a `ClientAudioInput`, of which most that is said to the service is,
+/// without making one first.
+pub fn encode_audio(req_id: &str, audio: &[u8], end: bool) -> Bytes {
+    const KIND: u64 = MessageType::MessageClientAudioInput as u64;
+    let delimited = |length: usize| match length {
+        0 => 0,
+        length => 1 + encoded_len_varint(length as u64) + length,
+    };
+    let content = delimited(req_id.len()) + if end { 2 } else { 0 } + delimited(audio.len());
+    let mut message = Vec::with_capacity(3 + encoded_len_varint(content as u64) + content);
+    encode_key(1, WireType::Varint, &mut message);
+    encode_varint(KIND, &mut message);
+    encode_key(4, WireType::LengthDelimited, &mut message);
+    encode_varint(content as u64, &mut message);
+    let put = |number, bytes: &[u8], message: &mut Vec<u8>| {
+        if !bytes.is_empty() {
+            encode_key(number, WireType::LengthDelimited, message);
+            encode_varint(bytes.len() as u64, message);
+            message.extend_from_slice(bytes);
+        }
+    };
+    put(1, req_id.as_bytes(), &mut message);
+    if end {
+        encode_key(2, WireType::Varint, &mut message);
+        encode_varint(1, &mut message);
+    }
+    put(3, audio, &mut message);
+    message.into()
+}
+
 /// Decodes one message. `Ok(None)` is a message of a type that this version does not know, which both
 /// sides of the protocol ignore: the service may add lifecycle messages.
 ///
@@ -74,6 +107,20 @@ mod tests {
         // Field 1 (type) with value 3, then field 4 (client_audio_input).
         let bytes = encode(Data::ClientAudioInput(ClientAudioInput::default()));
         assert_eq!(&bytes[..], &[0x08, 3, 0x22, 0]);
+    }
+
+    #[test]
+    fn audio_is_encoded_as_any_message_is() {
+        for req_id in ["", "r", "20261122200000_abcdefghijkl", &"x".repeat(300)] {
+            for length in [0, 1, 127, 128, 1280, 40_000] {
+                for end in [false, true] {
+                    let audio = vec![7; length];
+                    let input = ClientAudioInput { req_id: req_id.into(), end, audio: audio.clone().into() };
+                    let short = encode_audio(req_id, &audio, end);
+                    assert_eq!(short, encode(Data::ClientAudioInput(input)), "{req_id} {length} {end}");
+                }
+            }
+        }
     }
 
     #[test]

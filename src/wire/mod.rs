@@ -2,6 +2,7 @@
 //!
 //! Product and simulator share this module and nothing else.
 
+mod animation;
 mod envelope;
 mod fields;
 mod req_id;
@@ -13,7 +14,8 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/driveningress.v2.rs"));
 }
 
-pub use envelope::{DecodeError, decode, encode};
+pub use animation::{Animation, animation};
+pub use envelope::{DecodeError, decode, encode, encode_audio};
 pub use fields::Malformed;
 pub use proto::message::Data;
 pub use req_id::request_id;

@@ -78,7 +78,7 @@ impl Stage {
             limits: Limits {
                 max_sessions: 10,
                 retention: Duration::from_secs(60),
-                shards: 1,
+                threads: 1,
                 linger,
                 configure_within,
             },
@@ -99,8 +99,9 @@ impl Stage {
     }
 
     async fn end(self) {
-        assert!(self.running.stop(DEADLINE).await, "not every session ended in time");
+        assert!(self.running.drain(DEADLINE).await, "not every session ended in time");
         assert_eq!(self.simulator.stats().connections.live, 0);
+        self.running.end().await;
         self.simulator.stop().await;
     }
 }

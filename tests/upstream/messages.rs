@@ -25,7 +25,7 @@ fn animation(length: u32) -> Bytes {
 
 async fn frame(socket: &mut Socket) -> Bytes {
     match soon("a frame", socket.next(&Policy::default())).await {
-        SocketEvent::Frame { data: Data::ServerResponseAnimation(_), bytes } => bytes,
+        SocketEvent::Animation { bytes, .. } => bytes,
         other => panic!("a frame was due, not {other:?}"),
     }
 }
@@ -171,7 +171,7 @@ async fn a_peer_that_takes_no_bytes_is_given_up_after_the_stall() {
         loop {
             peer.send(Message::Binary(animation(1))).await;
             match socket.next(&Policy::default()).await {
-                SocketEvent::Frame { .. } => {}
+                SocketEvent::Animation { .. } => {}
                 SocketEvent::Ended(error) => break error,
                 other => panic!("neither frame nor end: {other:?}"),
             }

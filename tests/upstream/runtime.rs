@@ -69,7 +69,7 @@ async fn an_error_that_names_a_request_fails_only_that_request() {
     assert_eq!((error.phase, error.code), (Phase::WebsocketRuntime, ErrorCode::UpstreamError));
     assert_eq!(error.server_code.as_deref(), Some("14"));
     assert_eq!(error.close_code, None);
-    assert!(matches!(next(&mut socket).await, SocketEvent::Frame { .. }), "the connection must go on");
+    assert!(matches!(next(&mut socket).await, SocketEvent::Animation { .. }), "the connection must go on");
 }
 
 #[actix_rt::test]
@@ -105,7 +105,7 @@ async fn frames_are_delivered_while_an_error_waits_for_its_close_which_is_a_seco
     peer.error(16, "", "unauthorized").await;
     peer.error(13, "req-9", "spared otherwise, but this connection ends").await;
     peer.say(animation("late")).await;
-    assert!(matches!(next(&mut socket).await, SocketEvent::Frame { .. }));
+    assert!(matches!(next(&mut socket).await, SocketEvent::Animation { .. }));
     let error = ended(&mut socket, &Policy::default()).await;
     let took = started.elapsed();
     assert!((Duration::from_millis(900)..Duration::from_secs(5)).contains(&took), "{took:?}");

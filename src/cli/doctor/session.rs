@@ -144,7 +144,7 @@ async fn speak(socket: &mut Socket, policy: &Policy) -> Result<String, SessionEr
                 Ok(SocketEvent::Ended(error) | SocketEvent::RequestFailed { error, .. }) => {
                     return Err(error);
                 }
-                Ok(SocketEvent::Room | SocketEvent::Frame { .. }) => continue,
+                Ok(SocketEvent::Room | SocketEvent::Animation { .. } | SocketEvent::Frame { .. }) => continue,
                 Err(_) => return Err(failure(Observed::SocketEnded, "the clip is not taken".to_owned())),
             }
         }
@@ -164,6 +164,13 @@ async fn speak(socket: &mut Socket, policy: &Policy) -> Result<String, SessionEr
         loop {
             match socket.next(policy).await {
                 SocketEvent::Ended(error) | SocketEvent::RequestFailed { error, .. } => return Err(error),
+                SocketEvent::Animation { animation, bytes } if animation.req_id(&bytes) == req_id => {
+                    frames += 1;
+                    first.get_or_insert(started.elapsed());
+                    if animation.end {
+                        return Ok(());
+                    }
+                }
                 SocketEvent::Frame { data: Data::ServerResponseAnimation(frame), .. }
                     if frame.req_id == req_id =>
                 {
@@ -173,7 +180,7 @@ async fn speak(socket: &mut Socket, policy: &Policy) -> Result<String, SessionEr
                         return Ok(());
                     }
                 }
-                SocketEvent::Frame { .. } | SocketEvent::Room => {}
+                SocketEvent::Animation { .. } | SocketEvent::Frame { .. } | SocketEvent::Room => {}
             }
         }
     });

@@ -20,7 +20,7 @@ use super::{
     parting::{Parting, Words},
     protocol::{Frame, Protocol, Step},
     rendering::{Row, UNAVAILABLE},
-    seated::{Seated, Told},
+    seated::{Seated, Told, kept},
 };
 use crate::{
     config::{self, PartialFailure},
@@ -182,7 +182,10 @@ impl Client {
                 }
                 Step::Audio { req_id, .. } if self.not_begun.as_ref() == Some(&req_id) => {}
                 Step::Audio { req_id, audio, end } => {
-                    self.hand_over(async move { seated.audio(req_id, audio, end).await }, ctx);
+                    let audio = kept(audio);
+                    if !self.seated.audio_at_once(&req_id, &audio, end) {
+                        self.hand_over(async move { seated.audio(req_id, audio, end).await }, ctx);
+                    }
                 }
             }
         }

@@ -200,7 +200,12 @@ impl Stream for FromSession {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ToClient>> {
         let flow = &self.0;
-        flow.writer.replace(Some(cx.waker().clone()));
+        {
+            let mut writer = flow.writer.borrow_mut();
+            if !writer.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                *writer = Some(cx.waker().clone());
+            }
+        }
         if flow.given.get() >= HIGH_WATER_BYTES {
             return Poll::Pending;
         }

@@ -12,7 +12,7 @@ use crate::{
     outbox::Refusal,
     session::{
         AudioRefused, ClientAudio, ClientAudioRefused, ClientConfigure, ClientControl, ClientId,
-        ConfigureRefused, Control, Departure, Detach, FailRequest, SessionEntry,
+        ConfigureRefused, Control, Departure, Detach, FailRequest, SessionEntry, client_audio,
     },
 };
 
@@ -100,9 +100,18 @@ impl Seated {
         }
     }
 
+    /// Hands audio over at once, where the session is on this thread, has room, and needs nothing of its actor. Else
+    /// [`Seated::audio`] has to be asked: nothing was taken.
+    pub(super) fn audio_at_once(&self, req_id: &str, audio: &Bytes, end: bool) -> bool {
+        match client_audio(&self.entry, self.client, req_id, audio, end) {
+            // Who has no seat any more has heard, or will hear, why.
+            Some(Ok(()) | Err(ClientAudioRefused::NotSeated(_))) => true,
+            Some(Err(ClientAudioRefused::Audio(_))) | None => false,
+        }
+    }
+
     /// Hands audio over, and waits while there is no room for it.
     pub(super) async fn audio(&self, req_id: String, audio: Bytes, end: bool) -> Told {
-        let audio = if audio.len() <= COPIED_BYTES { Bytes::copy_from_slice(&audio) } else { audio };
         let deadline = Instant::now() + ROOM_DEADLINE;
         loop {
             let ask =
@@ -151,6 +160,11 @@ impl Seated {
             Err(Unreachable::Late) => Told::Lost(late()),
         }
     }
+}
+
+/// Audio in memory of its own, where that is worth a copy.
+pub(super) fn kept(audio: Bytes) -> Bytes {
+    if audio.len() <= COPIED_BYTES { Bytes::copy_from_slice(&audio) } else { audio }
 }
 
 impl Drop for Seated {

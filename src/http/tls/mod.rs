@@ -31,9 +31,9 @@ use crate::{
 /// How long a client may take for its handshake: two round trips and a slow phone's arithmetic.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept for the client's next request, as without TLS.
-const KEEP_ALIVE: KeepAlive = KeepAlive::Timeout(Duration::from_secs(5));
+pub(super) const KEEP_ALIVE: KeepAlive = KeepAlive::Timeout(Duration::from_secs(5));
 /// How long the end of a connection may take, as without TLS.
-const DISCONNECT_DEADLINE: Duration = Duration::from_secs(1);
+pub(super) const DISCONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The TLS of one listener, replaced as a whole when its files change.
 pub struct ListenerTls {
@@ -70,7 +70,8 @@ impl ListenerTls {
         Ok(Self { section, files, first_loaded, current: ArcSwap::new(server), metrics })
     }
 
-    async fn accept(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, ()> {
+    /// The handshake; what went wrong is logged.
+    pub(super) async fn accept(&self, stream: TcpStream) -> Result<TlsStream<TcpStream>, ()> {
         let acceptor = TlsAcceptor::from(self.current.load_full());
         match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => Ok(stream),

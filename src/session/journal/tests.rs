@@ -1,5 +1,7 @@
 //! A journal over a disk that fails at command.
 
+use std::sync::OnceLock;
+
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::{disk::Disk, *};
@@ -52,6 +54,7 @@ fn entry(id: &str) -> Arc<SessionEntry> {
         created_at: Moment::ZERO,
         spec: ArcSwap::from_pointee(SessionSpec::for_avatar("a")),
         address: ArcSwapOption::empty(),
+        thread: OnceLock::new(),
         snapshot: ArcSwap::from_pointee(Snapshot::of(&Lifecycle::new(Arc::default()), Moment::ZERO)),
     })
 }

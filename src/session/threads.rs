@@ -1,0 +1,210 @@
+//! The threads that sessions live on, and that serve their clients.
+//!
+//! A session and the connection of its client cost least on one thread: then no message between them passes a queue
+//! and wakes another thread, which costs more than the message. Each thread runs a runtime of its own, of the kind that
+//! has local tasks itself: a task that is woken on its thread costs no system call.
+
+use std::{
+    cell::Cell,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use tokio::{
+    runtime::{Builder, LocalOptions, LocalRuntime},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
+
+/// Sessions and connections of clients that are put on one thread before the next one is used. Fewer threads wake less
+/// often and find more to do each time; so many, all speaking, take less than half of a core.
+const FILL: usize = 512;
+
+thread_local! {
+    static HERE: Cell<Option<ThreadId>> = const { Cell::new(None) };
+}
+
+/// The number of a thread among those of its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ThreadId(usize);
+
+/// The thread that this is called on, where it is one of those that sessions live on.
+pub fn here() -> Option<ThreadId> {
+    HERE.get()
+}
+
+/// What is carried out on a thread: mostly, that something is spawned there.
+type Task = Box<dyn FnOnce() + Send>;
+
+enum Order {
+    Run(Task),
+    End,
+}
+
+struct Thread {
+    orders: UnboundedSender<Order>,
+    load: Arc<AtomicUsize>,
+}
+
+/// The threads. Clones are the same threads.
+#[derive(Clone)]
+pub struct Threads(Arc<[Thread]>);
+
+/// The right to end the threads.
+pub struct ThreadsEnd {
+    threads: Threads,
+    joined: Vec<JoinHandle<()>>,
+}
+
+/// A place on a thread, which counts as taken until this is dropped.
+#[derive(Debug)]
+pub struct Place {
+    /// Which thread.
+    pub thread: ThreadId,
+    load: Arc<AtomicUsize>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Threads {
+    /// Starts `count` threads, at least one.
+    ///
+    /// # Errors
+    ///
+    /// The system has no more threads, or no more files.
+    pub fn start(count: usize) -> io::Result<(Self, ThreadsEnd)> {
+        let (mut threads, mut joined) = (Vec::new(), Vec::new());
+        for number in 0..count.max(1) {
+            let (orders, received) = unbounded_channel();
+            let id = ThreadId(number);
+            let runtime =
+                move || Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+            // A runtime stays on the thread that made it: whether it could be made is told from there.
+            let (told, made) = std::sync::mpsc::channel();
+            let name = format!("sessions-{number}");
+            joined.push(std::thread::Builder::new().name(name).spawn(move || match runtime() {
+                Ok(runtime) => {
+                    let _ = told.send(Ok(()));
+                    run(&runtime, id, received);
+                }
+                Err(error) => drop(told.send(Err(error))),
+            })?);
+            made.recv().map_err(io::Error::other)??;
+            threads.push(Thread { orders, load: Arc::default() });
+        }
+        let threads = Self(threads.into());
+        Ok((threads.clone(), ThreadsEnd { threads, joined }))
+    }
+
+    /// The threads.
+    pub fn ids(&self) -> impl Iterator<Item = ThreadId> + use<> {
+        (0..self.0.len()).map(ThreadId)
+    }
+
+    /// Carries something out on a thread; nothing where that has ended.
+    ///
+    /// The queue has no bound of its own: what is put there is one session that was admitted, or one listener.
+    pub fn run(&self, on: ThreadId, task: impl FnOnce() + Send + 'static) {
+        if let Some(thread) = self.0.get(on.0) {
+            let _ended = thread.orders.send(Order::Run(Box::new(task)));
+        }
+    }
+
+    /// Takes a place on the thread that something new is put on: the first that is not filled yet, else the one that
+    /// has least.
+    pub fn place(&self) -> Place {
+        let loads = self.0.iter().map(|thread| thread.load.load(Ordering::Relaxed)).enumerate();
+        let first = loads.clone().find(|(_, load)| *load < FILL);
+        let least = first.or_else(|| loads.min_by_key(|(_, load)| *load)).map_or(0, |(number, _)| number);
+        self.take(ThreadId(least))
+    }
+
+    /// Takes a place on `wanted`, unless that has far more than the others have.
+    pub fn place_at(&self, wanted: ThreadId) -> Place {
+        let load = |thread: &Thread| thread.load.load(Ordering::Relaxed);
+        let least = self.0.iter().map(load).min().unwrap_or_default();
+        match self.0.get(wanted.0) {
+            Some(thread) if load(thread) < least.saturating_add(FILL) => self.take(wanted),
+            Some(_) | None => self.place(),
+        }
+    }
+
+    fn take(&self, thread: ThreadId) -> Place {
+        let load = self.0.get(thread.0).map(|thread| Arc::clone(&thread.load)).unwrap_or_default();
+        load.fetch_add(1, Ordering::Relaxed);
+        Place { thread, load }
+    }
+}
+
+impl ThreadsEnd {
+    /// Ends the threads, with everything that runs on them, and waits for them.
+    pub fn end(self) {
+        for thread in self.threads.0.iter() {
+            let _ended = thread.orders.send(Order::End);
+        }
+        for thread in self.joined {
+            if thread.join().is_err() {
+                tracing::error!("a thread of sessions ended by a panic");
+            }
+        }
+    }
+}
+
+fn run(runtime: &LocalRuntime, id: ThreadId, mut orders: UnboundedReceiver<Order>) {
+    HERE.set(Some(id));
+    runtime.block_on(async move {
+        while let Some(Order::Run(task)) = orders.recv().await {
+            // In a task of its own, so that a panic ends that and nothing else.
+            actix_rt::spawn(async move { task() });
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_runs_on_its_thread_and_a_panic_of_one_ends_that_only() {
+        let (threads, end) = Threads::start(2).unwrap();
+        assert_eq!(here(), None);
+        let (told, heard) = std::sync::mpsc::channel();
+        for id in threads.ids() {
+            threads.run(id, || panic!("by a test"));
+            let told = told.clone();
+            threads.run(id, move || told.send(here()).unwrap());
+            assert_eq!(heard.recv().unwrap(), Some(id));
+        }
+        end.end();
+    }
+
+    #[test]
+    fn a_thread_is_filled_before_the_next_and_then_the_emptiest_is_taken() {
+        let (threads, end) = Threads::start(2).unwrap();
+        let mut places: Vec<Place> = (0..FILL).map(|_| threads.place()).collect();
+        assert!(places.iter().all(|place| place.thread == ThreadId(0)));
+        places.extend((0..FILL).map(|_| threads.place()));
+        assert!(places[FILL..].iter().all(|place| place.thread == ThreadId(1)));
+        assert_eq!(threads.place().thread, ThreadId(0), "both are full: they take turns by their load");
+        drop(places.split_off(FILL));
+        assert_eq!(threads.place().thread, ThreadId(1), "what was given back is taken again");
+        end.end();
+    }
+
+    #[test]
+    fn a_wish_is_granted_until_the_thread_has_far_more_than_the_others() {
+        let (threads, end) = Threads::start(2).unwrap();
+        let wanted = ThreadId(1);
+        let places: Vec<Place> = (0..FILL).map(|_| threads.place_at(wanted)).collect();
+        assert!(places.iter().all(|place| place.thread == wanted));
+        assert_eq!(threads.place_at(wanted).thread, ThreadId(0));
+        end.end();
+    }
+}
