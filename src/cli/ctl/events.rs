@@ -46,7 +46,7 @@ pub(super) async fn run(context: &Context, args: Args) -> Result<(), Failure> {
         ("state", args.state),
     ];
     let query = filters.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-    stream(context, &query, args.after.map(|id| id.to_string()), args.count).await
+    stream(context, &query, args.after.map(|id| id.to_string()), args.count, Shown::OfTheFleet).await
 }
 
 /// Past events of a session, oldest first, then what happens.
@@ -66,13 +66,13 @@ pub(super) async fn tail(context: &Context, id: &str, lines: usize, follows: boo
     }
     // The history has the newest first.
     for event in past.iter().rev() {
-        show(context.reader, event)?;
+        show(context.reader, Shown::OfOneSession, event)?;
     }
     if !follows {
         return Ok(());
     }
     let last = past.first().and_then(|event| event["id"].as_u64()).map(|id| id.to_string());
-    stream(context, &vec![("session", id.to_owned())], last, None).await
+    stream(context, &vec![("session", id.to_owned())], last, None, Shown::OfOneSession).await
 }
 
 async fn stream(
@@ -80,13 +80,14 @@ async fn stream(
     query: &Query,
     after: Option<String>,
     count: Option<u64>,
+    shown: Shown,
 ) -> Result<(), Failure> {
     let mut left = count;
     let followed = follow(&context.client, query, after, |told| {
         match told {
             Told::Event(kind, data) if kind == "gap" => gap(context.reader, &data)?,
             Told::Event(_, data) => {
-                show(context.reader, &data)?;
+                show(context.reader, shown, &data)?;
                 if let Some(left) = &mut left {
                     *left -= 1;
                     if *left == 0 {
@@ -119,7 +120,16 @@ fn gap(reader: Reader, data: &Value) -> Result<(), Failure> {
     }
 }
 
-fn show(reader: Reader, event: &Value) -> Result<(), Failure> {
+/// What events are shown among.
+#[derive(Clone, Copy)]
+enum Shown {
+    /// Each says whose it is.
+    OfTheFleet,
+    /// That is known, and each is a line.
+    OfOneSession,
+}
+
+fn show(reader: Reader, shown: Shown, event: &Value) -> Result<(), Failure> {
     match reader {
         Reader::Program => print_json(event),
         Reader::Person { .. } => {
@@ -128,15 +138,17 @@ fn show(reader: Reader, event: &Value) -> Result<(), Failure> {
             // The day is in the JSON; a person watches today.
             let time = at.split_once('T').map_or(at.as_str(), |(_, time)| time.trim_end_matches('Z'));
             let time = time.get(..12).unwrap_or(time);
-            let session = text(&event["session"]);
-            let head = format!("{time:<12}  {}", text(&event["tenant"]));
-            let subject = if session.is_empty() { String::new() } else { format!("  {session}") };
-            print(&format!(
-                "{}{subject}\n    {:<8}  {}",
-                reader.paint(Tone::Faint, &head),
-                text(&event["kind"]),
-                reader.paint(tone, &words)
-            ))
+            let told = format!("{:<8}  {}", text(&event["kind"]), reader.paint(tone, &words));
+            let (tenant, session) = (text(&event["tenant"]), text(&event["session"]));
+            let subject = if session.is_empty() { tenant } else { format!("{tenant}  {session}") };
+            let time = format!("{time:<12}");
+            match shown {
+                Shown::OfOneSession => print(&format!("{}  {told}", reader.paint(Tone::Faint, &time))),
+                Shown::OfTheFleet => print(&format!(
+                    "{}\n    {told}",
+                    reader.paint(Tone::Faint, &format!("{time}  {subject}"))
+                )),
+            }
         }
     }
 }
