@@ -14,8 +14,8 @@ use super::{Event, EventId, What};
 use crate::recovery::{Moment, SessionId, TenantId};
 
 /// Events that are kept for whoever was away or is slow: a few minutes of a busy process, and the whole start of an
-/// incident, in some megabytes.
-const KEPT: usize = 8192;
+/// incident, in a megabyte or two.
+const KEPT: usize = 4096;
 
 /// Events that one reading gives, so that a reader that is far behind does not hold the lock for long.
 const AT_ONCE: usize = 256;

@@ -26,8 +26,8 @@ const ADMIN: &str = "127.0.0.1:8081";
 const SERVICE: &str = "127.0.0.1:9000";
 /// Where Greenroom's connections leave from; the first is the one that a hole swallows.
 const SOURCES: [&str; 2] = ["127.0.0.3", "127.0.0.4"];
-/// Room for the store of a thousand sessions, and no more to fill.
-const DISK_MIB: usize = 64;
+/// Room for the store of a thousand sessions with the histories and outcomes of an hour, some 200 KB each, twice over.
+const DISK_MIB: usize = 512;
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 pub(crate) fn tenant_key(tenant: &str) -> String {

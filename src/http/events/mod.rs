@@ -170,7 +170,7 @@ fn since(request: &HttpRequest) -> Result<Since, Problem> {
     get, path = "/v1/events", operation_id = "followEvents", tag = "sessions", summary = "What happens, as it happens",
     description = "Server-sent events: `event` is the kind, `id` the event's number, `data` the event in JSON. Filters \
                    hold together; without them it is everything that the caller may see. With `Last-Event-ID` the \
-                   stream goes on behind that event, as far back as the latest 8192 events of the process reach; where \
+                   stream goes on behind that event, as far back as the latest 4096 events of the process reach; where \
                    that is not far enough, or the reader is too slow, it says `event: gap` with `missed` (of all \
                    events, matching or not; null where it is not known), `from` and `to`. Something is said every \
                    15 s. It ends when the key does, and with the process.",

@@ -24,9 +24,9 @@ use crate::store::{
 
 /// What every file of redb begins with (redb's `docs/design.md`, "Database header").
 const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
-/// The most memory for pages of the file: 10,000 sessions fit, and redb's own default of 1 GiB is more than the
-/// rest of the process.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// The most memory for pages of the file: what is written now fits, the rest is read seldom and is in the system's
+/// own cache, and redb's default of 1 GiB is more than the rest of the process.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The locked file of a store.
 #[derive(Debug)]
