@@ -208,7 +208,7 @@ impl Connection {
         }
     }
 
-    /// The client has ended the connection without a close frame.
+    /// The client has ended the connection without a close frame. The record tells every connection's end.
     fn left(&self) -> Flow {
         self.note(Happening::Left);
         Flow::Break(())

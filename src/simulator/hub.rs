@@ -70,6 +70,9 @@ impl Hub {
     }
 
     /// The state is counts and lists, whole after each statement: a panic elsewhere does not spoil it.
+    ///
+    /// Whoever writes a time into the record takes it under this lock, so that the record is in the order of its times:
+    /// a reader that asks for what came since the last time it saw would miss an event that is written late.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,38 +84,38 @@ impl Hub {
 
     /// Writes into the record.
     pub(super) fn note(&self, who: &Who, connection_id: Option<&str>, what: Happening) {
-        let now = self.now();
-        self.state().record.add(now, who, connection_id, what);
+        let mut state = self.state();
+        state.record.add(self.now(), who, connection_id, what);
     }
 
     /// Counts a refused token call.
     pub(super) fn token_refused(&self, who: &Who, status: u16) {
-        let now = self.now();
         let State { recorder, record, .. } = &mut *self.state();
+        let now = self.now();
         recorder.token_refused(status);
         record.add(now, who, None, Happening::TokenRefused { status });
     }
 
     /// Counts a refused upgrade.
     pub(super) fn upgrade_refused(&self, who: &Who, status: u16) {
-        let now = self.now();
         let State { recorder, record, .. } = &mut *self.state();
+        let now = self.now();
         recorder.upgrade_refused(status);
         record.add(now, who, None, Happening::UpgradeRefused { status });
     }
 
     /// Counts a chunk of audio; `first` begins the request.
     pub(super) fn audio(&self, who: &Who, connection_id: &str, req_id: &str, first: bool, audio: &[u8]) {
-        let now = self.now();
         let State { recorder, record, .. } = &mut *self.state();
+        let now = self.now();
         recorder.audio(req_id, first, audio.len(), (connection_id, avatar_id(who)));
         record.audio(now, who, connection_id, req_id, audio);
     }
 
     /// Counts a frame.
     pub(super) fn frame(&self, who: &Who, connection_id: &str, req_id: &str, end: bool) {
-        let now = self.now();
         let State { recorder, record, .. } = &mut *self.state();
+        let now = self.now();
         recorder.frame(req_id);
         record.frame(now, who, connection_id, req_id, end);
     }
@@ -126,8 +129,8 @@ impl Hub {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let now = self.now();
         let State { recorder, live, .. } = &mut *self.state();
+        let now = self.now();
         let live = live.values().map(|live| (api_key(&live.who), live.since.elapsed()));
         recorder.report(now, live)
     }
@@ -168,8 +171,8 @@ impl Hub {
     }
 
     pub(super) fn strike(&self, at: Point, who: &Who) -> Option<Effect> {
-        let now = self.now();
         let State { plan, recorder, chance, record, .. } = &mut *self.state();
+        let now = self.now();
         let (id, effect) = plan.strike(at, who, &mut |fault| chance.draw(fault))?;
         recorder.faults_struck += 1;
         record.add(now, who, None, Happening::FaultStruck { id });
@@ -182,8 +185,8 @@ impl Hub {
         who: &Who,
         settled: &mut BTreeSet<u64>,
     ) -> Option<Effect> {
-        let now = self.now();
         let State { plan, recorder, chance, record, .. } = &mut *self.state();
+        let now = self.now();
         let (id, effect) = plan.strike_live(progress, who, settled, &mut |fault| chance.draw(fault))?;
         recorder.faults_struck += 1;
         record.add(now, who, None, Happening::FaultStruck { id });
@@ -204,8 +207,8 @@ impl Hub {
     // Tokens.
 
     pub(super) fn issue_token(&self, api_key: &str, expires_at: SystemTime) -> String {
-        let now = self.now();
         let State { tokens, recorder, record, .. } = &mut *self.state();
+        let now = self.now();
         recorder.tokens_given += 1;
         let who = Who { api_key: Some(api_key.into()), ..Who::default() };
         record.add(now, &who, None, Happening::TokenGiven);
@@ -230,8 +233,8 @@ impl Hub {
     /// Counts a connection in, if its API key may have it; it counts until the guard is dropped or
     /// [`LiveGuard::end`] is called.
     pub(super) fn connect(self: &Arc<Self>, who: &Who) -> Result<Counted, Exhausted> {
-        let now = self.now();
         let mut state = self.state();
+        let now = self.now();
         state.accounts.admits(api_key(who), now, self.config.limits.concurrency)?;
         state.accounts.join(api_key(who), now);
         Ok(self.count_in(state, who, true))
@@ -333,8 +336,8 @@ impl LiveGuard {
 
     /// The connection is over for the protocol, though its socket may have a moment to go.
     pub(super) fn end(&self) {
-        let now = self.hub.now();
         let State { live, recorder, accounts, .. } = &mut *self.hub.state();
+        let now = self.hub.now();
         if let Some(live) = live.remove(&self.id) {
             let Live { who, since, confirmed, charged, .. } = live;
             if charged {
@@ -348,5 +351,23 @@ impl LiveGuard {
 impl Drop for LiveGuard {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_is_in_the_order_of_its_times_though_many_write_it() {
+        let hub = Hub::new(SimulatorConfig::default());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..2_000).for_each(|_| hub.note(&Who::default(), None, Happening::Left)));
+            }
+        });
+        let events = hub.events(&Filter::default(), 0);
+        assert_eq!(events.len(), 8_000);
+        assert!(events.is_sorted_by_key(|event| event.at_ms));
     }
 }

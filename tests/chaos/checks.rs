@@ -127,7 +127,7 @@ pub(crate) fn recovers(ground: &Ground, shared: &Shared) -> Vec<Slot> {
 pub(crate) fn invariants(ground: &Ground, shared: &Arc<Shared>, record: &Record) {
     let stats = ground.stats();
     let twice = record.two_at_once();
-    assert!(twice.is_empty(), "two connections of one session:\n{}", twice.join("\n\n"));
+    assert!(twice.is_empty(), "{}\ntwo connections of one session", twice.join("\n\n"));
     assert_eq!(stats["violations"]["total"], 0, "{}", stats["violations"]);
     assert_eq!(ground.metric("greenroom_invariant_breaches_total", &[]), 0.0);
     assert_eq!(ground.metric("greenroom_outbox_bytes", &[]), 0.0);

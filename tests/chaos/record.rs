@@ -84,8 +84,9 @@ impl Record {
                 }
             }
             "left" | "dropped" | "close_sent" | "close_received" => {
+                // What says first that it is over: a close frame's answer may come long after the next connection.
                 if let Some((_, _, end)) = self.connections.get_mut(&text("connection_id")) {
-                    *end = event["at_ms"].as_u64();
+                    *end = end.or(event["at_ms"].as_u64());
                 }
             }
             "confirmed" if is_new => self.confirmed += 1,
@@ -110,8 +111,11 @@ impl Record {
             for pair in connections.windows(2) {
                 let ((_, end, earlier), (begin, _, later)) = (pair[0], pair[1]);
                 if end > begin + NOTICES_MS {
+                    // The verdict last: of a long output the end is what is kept.
+                    let end =
+                        if end == u64::MAX { "the end of the run".to_owned() } else { format!("{end} ms") };
                     found.push(format!(
-                        "{avatar}: {earlier} until {end}, {later} from {begin}\n{}",
+                        "{}\n{avatar}: {earlier} until {end}, {later} from {begin} ms",
                         self.story(avatar)
                     ));
                 }

@@ -72,7 +72,7 @@ impl Connection {
                 Flow::Continue(())
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Flow::Continue(()),
-            Err(_) => Flow::Break(()),
+            Err(_) => self.left(),
         }
     }
 }
