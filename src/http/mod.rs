@@ -28,6 +28,7 @@ mod tenants;
 mod tls;
 mod upload;
 mod webhooks;
+mod woken;
 
 use std::{
     any::Any,

@@ -1,7 +1,7 @@
 //! The open requests, and what is derived from them: the order of sending, the deadlines, the copies, the sums.
 //!
-//! A request is changed only through [`Index::edit`], which takes it out of what is derived and puts it back, so
-//! that neither can go without the other. Each costs the logarithm of the number of open requests: the order is
+//! A request is changed only through [`Index::edit`], which compares what is derived before and after, so that neither
+//! can go without the other. Each costs the logarithm of the number of open requests: the order is
 //! kept by the first piece of each that waits, and not by every piece.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,26 @@ use crate::recovery::Moment;
 /// An open request: the place of its first piece. Older requests have lower ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key(pub(super) u64);
+
+/// What is derived from one request.
+struct Derived {
+    /// The place of the first piece that waits.
+    head: Option<u64>,
+    deadline: Moment,
+    waiting: Amount,
+    copies: Amount,
+}
+
+impl Derived {
+    fn of(open: &Open, config: &LedgerConfig) -> Self {
+        Self {
+            head: open.next_place(),
+            deadline: open.deadline(config),
+            waiting: open.waiting(),
+            copies: open.copies(),
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct Index {
@@ -43,14 +63,14 @@ impl Index {
 
     pub(super) fn insert(&mut self, key: Key, open: Open, config: &LedgerConfig) {
         self.keys.insert(open.record.req_id.clone(), key);
-        self.derive(key, &open, config);
+        self.derive(key, &Derived::of(&open, config));
         self.open.insert(key, open);
     }
 
     pub(super) fn remove(&mut self, key: Key, config: &LedgerConfig) -> Option<Open> {
         let open = self.open.remove(&key)?;
         self.keys.remove(&open.record.req_id);
-        self.withdraw(key, &open, config);
+        self.withdraw(key, &Derived::of(&open, config));
         Some(open)
     }
 
@@ -61,11 +81,11 @@ impl Index {
         config: &LedgerConfig,
         change: impl FnOnce(&mut Open) -> T,
     ) -> Option<T> {
-        let mut open = self.open.remove(&key)?;
-        self.withdraw(key, &open, config);
-        let result = change(&mut open);
-        self.derive(key, &open, config);
-        self.open.insert(key, open);
+        let open = self.open.get_mut(&key)?;
+        let before = Derived::of(open, config);
+        let result = change(open);
+        let after = Derived::of(open, config);
+        self.replace(key, &before, &after);
         Some(result)
     }
 
@@ -73,33 +93,60 @@ impl Index {
     pub(super) fn rederive(&mut self, before: &LedgerConfig, after: &LedgerConfig) {
         let open = std::mem::take(&mut self.open);
         for (key, open) in &open {
-            self.withdraw(*key, open, before);
-            self.derive(*key, open, after);
+            self.replace(*key, &Derived::of(open, before), &Derived::of(open, after));
         }
         self.open = open;
     }
 
-    fn derive(&mut self, key: Key, open: &Open, config: &LedgerConfig) {
-        if let Some(place) = open.next_place() {
+    fn derive(&mut self, key: Key, derived: &Derived) {
+        if let Some(place) = derived.head {
             self.heads.insert(place, key);
         }
-        self.due.insert((open.deadline(config), key));
-        let (waiting, copies) = (open.waiting(), open.copies());
-        if copies.pieces > 0 {
+        self.due.insert((derived.deadline, key));
+        if derived.copies.pieces > 0 {
             self.copied.insert(key);
         }
-        self.waiting.add(waiting);
-        self.copies.add(copies);
+        self.waiting.add(derived.waiting);
+        self.copies.add(derived.copies);
     }
 
-    fn withdraw(&mut self, key: Key, open: &Open, config: &LedgerConfig) {
-        if let Some(place) = open.next_place() {
+    fn withdraw(&mut self, key: Key, derived: &Derived) {
+        if let Some(place) = derived.head {
             self.heads.remove(&place);
         }
-        self.due.remove(&(open.deadline(config), key));
+        self.due.remove(&(derived.deadline, key));
         self.copied.remove(&key);
-        self.waiting.subtract(open.waiting());
-        self.copies.subtract(open.copies());
+        self.waiting.subtract(derived.waiting);
+        self.copies.subtract(derived.copies);
+    }
+
+    /// Touches only what differs: this is done for every piece of audio, and again when it is sent.
+    fn replace(&mut self, key: Key, before: &Derived, after: &Derived) {
+        if before.head != after.head {
+            if let Some(place) = before.head {
+                self.heads.remove(&place);
+            }
+            if let Some(place) = after.head {
+                self.heads.insert(place, key);
+            }
+        }
+        if before.deadline != after.deadline {
+            self.due.remove(&(before.deadline, key));
+            self.due.insert((after.deadline, key));
+        }
+        match (before.copies.pieces > 0, after.copies.pieces > 0) {
+            (false, true) => {
+                self.copied.insert(key);
+            }
+            (true, false) => {
+                self.copied.remove(&key);
+            }
+            (true, true) | (false, false) => {}
+        }
+        self.waiting.subtract(before.waiting);
+        self.waiting.add(after.waiting);
+        self.copies.subtract(before.copies);
+        self.copies.add(after.copies);
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&Open> {

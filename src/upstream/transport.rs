@@ -177,7 +177,8 @@ impl Transport {
                     return Poll::Ready(Incoming::Violation(broken_frame(&error), CloseCode::Protocol));
                 }
             }
-            if self.read_buf.capacity() - self.read_buf.len() < READ_BYTES / 8 {
+            // Half of it holds a usual frame: with less room most frames would be read in two.
+            if self.read_buf.capacity() - self.read_buf.len() < READ_BYTES / 2 {
                 self.read_buf.reserve(READ_BYTES);
             }
             match ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read_buf)) {
