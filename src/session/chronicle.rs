@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::TenantRuntime;
 use crate::{
-    events::{Bus, Event, Kind, TenantAction, TenantQuota, What},
+    events::{Bus, Event, Kind, StateChange, TenantAction, TenantQuota, What},
     recovery::{Moment, SessionId, TenantId},
     store::{
         Batch, Key, Records, StoreError,
@@ -237,12 +237,13 @@ impl Chronicle {
 
     fn note_written(&self) {
         let mut waiting = self.waiting();
-        for (session, _) in std::mem::take(&mut waiting.writing) {
+        for (session, event) in std::mem::take(&mut waiting.writing) {
             if waiting.forgotten.contains(&session) {
                 continue;
             }
-            // The first of this process follows on those of an earlier one.
-            let count = waiting.counts.entry(session.clone()).or_insert(TRIM_EVERY - 1);
+            // The first of this process follows on those of an earlier one, unless the session begins with it.
+            let before = if begins(&event) { 0 } else { TRIM_EVERY - 1 };
+            let count = waiting.counts.entry(session.clone()).or_insert(before);
             *count += 1;
             if *count >= TRIM_EVERY {
                 *count = 0;
@@ -250,6 +251,11 @@ impl Chronicle {
             }
         }
     }
+}
+
+/// Whether a session was made with this event.
+const fn begins(event: &Event) -> bool {
+    matches!(event.what, What::State(StateChange { from: None, .. }))
 }
 
 /// An event as it is read from a history.

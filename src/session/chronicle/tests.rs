@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     events::{Attempt, ClientAction, EventId, Since},
+    recovery::StateName,
     session::journal::disk::Disk,
     store::{Prefix, Range, Store, Vault},
 };
@@ -36,6 +37,18 @@ fn attempt(number: u64) -> What {
         outcome: None,
         connection_id: None,
     })
+}
+
+fn made() -> StateChange {
+    StateChange {
+        from: None,
+        to: StateName::Starting,
+        code: None,
+        parked_by: None,
+        next_attempt_at: None,
+        recovered_after: None,
+        budget_exhausted: false,
+    }
 }
 
 impl Desk {
@@ -98,6 +111,19 @@ async fn each_class_keeps_its_latest_and_requests_push_no_change_out() {
     let most = HISTORY_PER_CLASS + usize::from(TRIM_EVERY) + 1;
     assert!((HISTORY_PER_CLASS..=most).contains(&numbers.len()), "{}", numbers.len());
     assert_eq!(numbers[0], EventId(1001));
+}
+
+#[tokio::test]
+async fn a_session_that_was_just_made_is_not_looked_through_for_what_is_too_much() {
+    let desk = Desk::new();
+    desk.tell("new", What::State(made()));
+    desk.tell("new", attempt(1));
+    desk.written().await;
+    assert_eq!(desk.disk.lists(), 0);
+    // What an earlier process has written of it is not known.
+    desk.tell("old", attempt(1));
+    desk.written().await;
+    assert!(desk.disk.lists() > 0);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ pub(in crate::session) struct Disk {
     memory: Arc<Memory>,
     is_broken: AtomicBool,
     commits: AtomicUsize,
+    lists: AtomicUsize,
 }
 
 impl Store for Disk {
@@ -25,6 +26,7 @@ impl Store for Disk {
     }
 
     fn list(&self, range: &Range) -> Answer<Page> {
+        self.lists.fetch_add(1, Ordering::Relaxed);
         self.memory.list(range)
     }
 
@@ -61,6 +63,10 @@ impl Store for Disk {
 impl Disk {
     pub(in crate::session) fn is_broken(&self, is_broken: bool) {
         self.is_broken.store(is_broken, Ordering::Relaxed);
+    }
+
+    pub(in crate::session) fn lists(&self) -> usize {
+        self.lists.load(Ordering::Relaxed)
     }
 
     pub(in crate::session) fn commits(&self) -> usize {
