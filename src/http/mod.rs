@@ -28,7 +28,6 @@ mod tenants;
 mod tls;
 mod upload;
 mod webhooks;
-mod woken;
 
 use std::{
     any::Any,

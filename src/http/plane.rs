@@ -8,9 +8,7 @@ use std::{fmt, future::poll_fn, io, net::TcpListener, rc::Rc, sync::Arc, time::D
 
 use actix_http::{HttpService, HttpServiceBuilder, Request, Response};
 use actix_rt::net::TcpStream;
-use actix_service::{
-    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, apply_fn_factory, map_config,
-};
+use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt as _, map_config};
 use actix_web::{body::MessageBody, dev::AppConfig};
 use tokio::{
     sync::{
@@ -25,7 +23,6 @@ use super::{
     HEAD_DEADLINE, ListenerTls, SHUTDOWN_S, bound_untaken,
     ending::Ending,
     tls::{DISCONNECT_DEADLINE, KEEP_ALIVE},
-    woken::WhenWoken,
 };
 use crate::{
     manager::{ManagerHandle, Registry},
@@ -215,7 +212,6 @@ where
     B: MessageBody + 'static,
 {
     let app = make().into_factory().map_err(|error| error.into().error_response());
-    let app = apply_fn_factory(app, |request, app| WhenWoken::new(app.call(request)));
     // Of a server's own configuration only links to itself are made, and there are none.
     let app = map_config(app, |()| AppConfig::default());
     let ending = Ending::default();

@@ -25,7 +25,6 @@ use super::{
 use crate::{
     config::{self, PartialFailure},
     errors::ErrorCode,
-    http::woken::BodyWhenWoken,
     session::{ClientLine, Departure, ToClient},
     wire::{
         self, Data,
@@ -99,7 +98,7 @@ pub(super) fn accept(
     };
     let response =
         WsResponseBuilder::new(client, request, inbound).codec(Codec::new().max_size(max)).start()?;
-    Ok(response.map_body(|_, body| BoxBody::new(Metered::new(BodyWhenWoken::new(body), flow))))
+    Ok(response.map_body(|_, body| BoxBody::new(Metered::new(body, flow))))
 }
 
 impl Actor for Client {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use actix_web::{
-    body::{BodySize, MessageBody},
+    body::{BodySize, BoxBody, MessageBody},
     error::PayloadError,
 };
 use bytes::Bytes;
@@ -24,10 +24,7 @@ use futures_util::{FutureExt as _, Stream};
 use tokio::time::Instant;
 
 use super::scanner::{Scanner, TooLong};
-use crate::{
-    http::woken::BodyWhenWoken,
-    session::{ClientLine, Farewell, LineTaker, ToClient},
-};
+use crate::session::{ClientLine, Farewell, LineTaker, ToClient};
 
 /// Bytes that are handed to the socket ahead of what it has taken: enough to keep it busy, and little to hold for a
 /// client that does not read.
@@ -132,11 +129,6 @@ impl Flow {
         if given > 0 {
             self.taker.taken(given);
             self.taken_at.set(Instant::now());
-        }
-        if given >= HIGH_WATER_BYTES
-            && let Some(waker) = self.writer.take()
-        {
-            waker.wake();
         }
     }
 
@@ -277,12 +269,12 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for Inbound<S
 
 /// The response's body. That more of it is asked for tells that the socket has taken what was given.
 pub(super) struct Metered {
-    body: BodyWhenWoken,
+    body: BoxBody,
     flow: Rc<Flow>,
 }
 
 impl Metered {
-    pub(super) const fn new(body: BodyWhenWoken, flow: Rc<Flow>) -> Self {
+    pub(super) const fn new(body: BoxBody, flow: Rc<Flow>) -> Self {
         Self { body, flow }
     }
 }
