@@ -62,7 +62,8 @@ pub struct LedgerConfig {
     pub bytes_per_second: Option<u32>,
     /// Open requests at a time: clients have one or two; more is a mistake that must not grow memory.
     pub max_open: usize,
-    /// Ended requests whose outcome can still be asked for.
+    /// Ended requests that are still known, so that what comes late for one is seen to be late: some minutes of talk.
+    /// Whoever asks for an older one is answered from the store.
     pub keep_ended: usize,
 }
 
@@ -76,7 +77,7 @@ impl Default for LedgerConfig {
             max_pause: Duration::from_secs(3600),
             bytes_per_second: Some(32_000),
             max_open: 64,
-            keep_ended: 128,
+            keep_ended: 16,
         }
     }
 }

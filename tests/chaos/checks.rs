@@ -124,9 +124,9 @@ pub(crate) fn recovers(ground: &Ground, shared: &Shared) -> Vec<Slot> {
 }
 
 /// What must hold at the end of the whole run.
-pub(crate) fn invariants(ground: &Ground, shared: &Arc<Shared>, record: &Record) {
+pub(crate) fn invariants(ground: &Ground, shared: &Arc<Shared>, record: &Record, zero: Instant) {
     let stats = ground.stats();
-    let twice = record.two_at_once();
+    let twice = record.two_at_once(&ground.lossy(zero));
     assert!(twice.is_empty(), "{}\ntwo connections of one session", twice.join("\n\n"));
     assert_eq!(stats["violations"]["total"], 0, "{}", stats["violations"]);
     assert_eq!(ground.metric("greenroom_invariant_breaches_total", &[]), 0.0);

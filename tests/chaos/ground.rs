@@ -4,8 +4,10 @@ use std::{
     fs::{self, File},
     io::Write as _,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     process::Command,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -28,6 +30,9 @@ const SERVICE: &str = "127.0.0.1:9000";
 const SOURCES: [&str; 2] = ["127.0.0.3", "127.0.0.4"];
 /// Room for the store of a thousand sessions with the histories and outcomes of an hour, some 200 KB each, twice over.
 const DISK_MIB: usize = 512;
+/// How long after a slow time what was lost in it is sent again at the latest: with seconds of queue, retransmission
+/// timers are as long, and double.
+const RETRANSMITTED: Duration = Duration::from_secs(8);
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 pub(crate) fn tenant_key(tenant: &str) -> String {
@@ -55,6 +60,13 @@ pub(crate) struct Ground {
     directory: TempDir,
     faults: Vec<(usize, Value)>,
     scope: Scope,
+    slow: Vec<Slow>,
+}
+
+/// A time in which the link was slow.
+struct Slow {
+    from: Instant,
+    to: Option<Instant>,
 }
 
 impl Ground {
@@ -83,6 +95,7 @@ impl Ground {
             directory,
             faults: Vec::new(),
             scope,
+            slow: Vec::new(),
         };
         ground.start();
         ground
@@ -186,14 +199,32 @@ impl Ground {
         fs::write(self.path("clock"), format!("{seconds:+}")).unwrap();
     }
 
-    pub(crate) fn slow_link(&self, slow: bool) {
-        let quiet = Command::new("tc").args(["qdisc", "del", "dev", "lo", "root"]).output().unwrap();
-        if slow {
-            let rate = ["rate", "8mbit", "burst", "256kb", "latency", "3s"];
-            run("tc", &[&["qdisc", "add", "dev", "lo", "root", "tbf"][..], &rate].concat());
-        } else {
-            drop(quiet);
+    /// Lets the link carry a few megabits a second. Made quick again it loses nothing of what waits: a queue that is
+    /// taken away would lose some megabytes of every connection at once.
+    pub(crate) fn slow_link(&mut self, slow: bool) {
+        let was_slow = self.slow.last().is_some_and(|span| span.to.is_none());
+        if slow == was_slow {
+            return;
         }
+        let rate: &[&str] = if slow { &["8mbit", "latency", "3s"] } else { &["10gbit", "limit", "16mb"] };
+        run(
+            "tc",
+            &[&["qdisc", "replace", "dev", "lo", "root", "tbf", "burst", "256kb", "rate"][..], rate].concat(),
+        );
+        match self.slow.last_mut() {
+            Some(span) if was_slow => span.to = Some(Instant::now()),
+            Some(_) | None => self.slow.push(Slow { from: Instant::now(), to: None }),
+        }
+    }
+
+    /// When packets may have been lost, and the last of their retransmissions may not have come yet; in milliseconds
+    /// since `zero`.
+    pub(crate) fn lossy(&self, zero: Instant) -> Vec<RangeInclusive<u64>> {
+        let millis = |at: Instant| at.duration_since(zero).as_millis() as u64;
+        let spans = self.slow.iter();
+        spans
+            .map(|span| millis(span.from)..=span.to.map_or(u64::MAX, |to| millis(to + RETRANSMITTED)))
+            .collect()
     }
 
     /// Loses all that goes between the first source and the service, and ends the service's side of it: what is left is

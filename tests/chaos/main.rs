@@ -87,7 +87,7 @@ fn the_invariants_hold_whatever_goes_wrong() {
     shared.create_all(&ground.admin);
     let running = checks::recovers(&ground, &shared);
     record.read(&ground);
-    checks::invariants(&ground, &shared, &record);
+    checks::invariants(&ground, &shared, &record, zero);
 
     let knocked = record.attempts_in(&shared.quiet.lock().unwrap(), zero);
     assert!(knocked.is_empty(), "{knocked:#?}");

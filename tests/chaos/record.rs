@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -99,8 +100,10 @@ impl Record {
         }
     }
 
-    /// Connections that began while another one of the same session was open.
-    pub(crate) fn two_at_once(&self) -> Vec<String> {
+    /// Connections that began while another one of the same session was open, as the service sees it. Where packets are
+    /// lost it may hear of the end of one after the beginning of the next, since only what is of one connection keeps
+    /// its order; so what began in a `lossy` time is not counted.
+    pub(crate) fn two_at_once(&self, lossy: &[RangeInclusive<u64>]) -> Vec<String> {
         let mut of: BTreeMap<&str, Vec<(u64, u64, &str)>> = BTreeMap::new();
         for (connection, (avatar, begin, end)) in &self.connections {
             of.entry(avatar).or_default().push((*begin, end.unwrap_or(u64::MAX), connection));
@@ -110,7 +113,7 @@ impl Record {
             connections.sort_unstable();
             for pair in connections.windows(2) {
                 let ((_, end, earlier), (begin, _, later)) = (pair[0], pair[1]);
-                if end > begin + NOTICES_MS {
+                if end > begin + NOTICES_MS && !lossy.iter().any(|span| span.contains(&begin)) {
                     // The verdict last: of a long output the end is what is kept.
                     let end =
                         if end == u64::MAX { "the end of the run".to_owned() } else { format!("{end} ms") };

@@ -113,6 +113,7 @@ fn nothing_grows_under_faults() {
     let seed = asked("CHAOS_SEED").unwrap_or_else(rand::random);
     println!("CHAOS_SEED={seed} SOAK_MINUTES={}", span.as_secs() / 60);
     let steps = schedule::draw(seed, span, EVERY, SESSIONS, Scope::OneProcess);
+    steps.iter().for_each(|step| println!("{step}"));
     let mut ground = Ground::new(SESSIONS, Scope::OneProcess);
     let uptime = ground.stats()["uptime_s"].as_f64().unwrap();
     let zero = Instant::now() - Duration::from_secs_f64(uptime);
@@ -148,7 +149,7 @@ fn nothing_grows_under_faults() {
     if let Some(path) = asked::<String>("SOAK_REPORT") {
         fs::write(path, &report).unwrap();
     }
-    checks::invariants(&ground, &shared, &record);
+    checks::invariants(&ground, &shared, &record, zero);
     let knocked = record.attempts_in(&shared.quiet.lock().unwrap(), zero);
     assert!(knocked.is_empty(), "{knocked:#?}");
     let (wrong, pieces) = record.audio_that_nobody_said(&shared.clips.lock().unwrap());

@@ -1,6 +1,6 @@
 //! What an alert is.
 
-use super::{codes, fleet, health, objectives, tls, webhooks};
+use super::{codes, fleet, health, objectives, tls, traces, webhooks};
 
 /// How soon somebody must look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,5 +134,6 @@ pub(crate) fn all(outbox_session_bytes: u64, job: &str) -> Vec<Alert> {
     alerts.extend(health::alerts(outbox_session_bytes, job));
     alerts.extend(tls::alerts());
     alerts.extend(webhooks::alerts());
+    alerts.extend(traces::alerts());
     alerts
 }
