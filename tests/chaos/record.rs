@@ -196,3 +196,24 @@ fn hex(bytes: &[u8]) -> String {
     digest.feed(bytes);
     serde_json::to_value(digest).unwrap().as_str().unwrap().to_owned()
 }
+
+#[test]
+fn a_second_connection_is_seen_unless_the_end_of_the_first_may_have_been_lost() {
+    let mut record = Record::default();
+    let mut event = |at: u64, what: &str, connection: &str| {
+        let event =
+            serde_json::json!({"at_ms": at, "event": what, "connection_id": connection, "avatar_id": "a"});
+        record.take(&event, true);
+    };
+    event(1000, "upgrade_granted", "one");
+    event(2000, "close_sent", "one");
+    event(2050, "upgrade_granted", "two");
+    event(2300, "close_received", "one");
+    event(3000, "upgrade_granted", "three");
+    event(3500, "left", "two");
+    let found = record.two_at_once(&[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("two until 3500 ms, three from 3000 ms"), "{found:?}");
+    assert_eq!(record.two_at_once(&[2000..=2999, 3001..=4000]).len(), 1);
+    assert_eq!(record.two_at_once(&[2500..=3000]), Vec::<String>::new());
+}
