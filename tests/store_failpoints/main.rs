@@ -319,7 +319,15 @@ async fn under_load_with_faults_at_random_what_was_told_is_what_is_there() {
     let until = Instant::now() + Duration::from_secs(5);
     let faults = async {
         let points = [
-            "begin", "apply", "commit", "disk_write", "disk_grow", "disk_sync", "log_write", "log_tear", "log_cut",
+            "begin",
+            "apply",
+            "commit",
+            "disk_write",
+            "disk_grow",
+            "disk_sync",
+            "log_write",
+            "log_tear",
+            "log_cut",
         ];
         while Instant::now() < until {
             let point = format!("store::{}", points[random.random_range(0..points.len())]);

@@ -150,12 +150,8 @@ async fn only_a_batch_of_nothing_but_outcomes_does_not_wait_for_the_disk() {
     let desk = Desk::new();
     let session = entry("ses_1");
     let outcome = |req_id: &str| {
-        let ended = RequestRecord {
-            req_id: req_id.to_owned(),
-            accepted_at: UnixMillis(0),
-            process: None,
-            end: None,
-        };
+        let ended =
+            RequestRecord { req_id: req_id.to_owned(), accepted_at: UnixMillis(0), process: None, end: None };
         desk.journal.note_request(&session.id, ended, true);
     };
     outcome("req_1");
