@@ -1,3 +1,5 @@
+//! What is written to a log and read from it, whole or not.
+
 use super::*;
 use crate::store::{Change, Key};
 
