@@ -185,14 +185,14 @@ impl Log {
             Some(file) => file,
             None => {
                 let permissions = store.metadata()?.permissions();
-                let options = OpenOptions::new()
+                let file = OpenOptions::new()
                     .read(true)
                     .write(true)
                     .create_new(true)
                     .mode(permissions.mode() & 0o600)
                     .open(&self.path)?;
-                options.set_permissions(permissions)?;
-                options
+                file.set_permissions(permissions)?;
+                file
             }
         };
         Ok(self.file.insert(file))
