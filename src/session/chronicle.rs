@@ -175,7 +175,7 @@ impl Chronicle {
     async fn write_some(&self) -> Result<(), StoreError> {
         let batch = self.take_batch();
         if !batch.is_empty()
-            && let Err(error) = self.0.records.commit(batch).await
+            && let Err(error) = self.0.records.commit(batch.logged()).await
         {
             self.put_back();
             return Err(error);

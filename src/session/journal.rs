@@ -2,7 +2,8 @@
 //!
 //! A session notes what a later process must know and goes on; whoever promised something waits for it with
 //! [`Journal::settled`]. Of one session only the latest waits, and one batch is under way at a time: a storm in which
-//! every session changes writes as much as the disk takes, and the rest is overtaken by what comes after.
+//! every session changes writes as much as the disk takes, and the rest is overtaken by what comes after. A batch of
+//! nothing but outcomes of requests does not wait for the disk.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -149,7 +150,7 @@ impl Journal {
         self.written((id.clone(), None)).await
     }
 
-    /// Returns when the outcome of a request is durable, if it was noted.
+    /// Returns when the outcome of a request outlives the process, if it was noted.
     ///
     /// # Errors
     ///
@@ -256,6 +257,9 @@ impl Journal {
                 }
             }
         }
+        // The loss of power may cost the outcome of a request, and nothing that a session is or was told to be.
+        let only_outcomes = written.values().all(|change| matches!(change, Change::Outcome(_)));
+        let batch = if only_outcomes { batch.logged() } else { batch };
         let result = if batch.is_empty() { Ok(()) } else { self.0.records.commit(batch).await.map(drop) };
         self.note_written(written, later, refused, &result);
         result

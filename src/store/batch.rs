@@ -45,6 +45,17 @@ pub enum Change {
     Delete,
 }
 
+/// What a batch outlives from its answer on. An order: what outlives more is the greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// The death of the process: the system has it. The loss of power, or the death of the system, may cost what was
+    /// answered in the last second, the latest first.
+    Logged,
+    /// The loss of power too: it is on the disk.
+    #[default]
+    Synced,
+}
+
 /// Conditions, and the changes that are made where all of them hold.
 ///
 /// Shaped after etcd's transactions and bounded as those are by default.
@@ -52,6 +63,7 @@ pub enum Change {
 pub struct Batch {
     conditions: Vec<(Key, Expect)>,
     changes: Vec<(Key, Change)>,
+    durability: Durability,
 }
 
 impl Batch {
@@ -86,6 +98,18 @@ impl Batch {
     pub fn delete(mut self, key: Key) -> Self {
         self.changes.push((key, Change::Delete));
         self
+    }
+
+    /// Answers as soon as the death of the process cannot lose the batch, without a wait for the disk.
+    #[must_use]
+    pub const fn logged(mut self) -> Self {
+        self.durability = Durability::Logged;
+        self
+    }
+
+    /// What it outlives from its answer on.
+    pub const fn durability(&self) -> Durability {
+        self.durability
     }
 
     /// The conditions, in order.

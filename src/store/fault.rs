@@ -18,6 +18,12 @@ pub(super) mod point {
     pub(in crate::store) const DISK_GROW: &str = "store::disk_grow";
     /// Bringing the file to the disk.
     pub(in crate::store) const DISK_SYNC: &str = "store::disk_sync";
+    /// Writing to the log beside the file.
+    pub(in crate::store) const LOG_WRITE: &str = "store::log_write";
+    /// The same, after half of what is to be written.
+    pub(in crate::store) const LOG_TEAR: &str = "store::log_tear";
+    /// Cutting the log to nothing.
+    pub(in crate::store) const LOG_CUT: &str = "store::log_cut";
     /// Reading from the store.
     pub(in crate::store) const READ: &str = "store::read";
 }

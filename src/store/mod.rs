@@ -22,7 +22,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-pub use batch::{Batch, Change, Expect, Revision};
+pub use batch::{Batch, Change, Durability, Expect, Revision};
 pub use client_keys::{ClientKeyHash, Pepper};
 pub use embedded::{Embedded, SCHEMA};
 pub use error::{OpenError, StoreError};
@@ -44,7 +44,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// A page of the records under a prefix, in the order of their keys, all as they were at one moment.
     fn list(&self, range: &Range) -> Answer<Page>;
 
-    /// Writes `batch` as a whole, and answers with its revision when it is durable.
+    /// Writes `batch` as a whole, and answers with its revision when it is as durable as its [`Durability`] says.
     ///
     /// [`StoreError::Conflict`] where a condition does not hold.
     fn commit(&self, batch: Batch) -> Answer<Revision>;
@@ -162,9 +162,10 @@ impl Default for Bounds {
 /// A commit that was tried.
 #[derive(Clone, Copy, Debug)]
 pub struct CommitReport {
-    /// How long it took, from the begin of the transaction to the end of the sync.
+    /// How long it took, from the begin of the transaction to the end of the sync, or of the write to the log where
+    /// nothing in it had to wait for a sync.
     pub took: Duration,
-    /// The batches in it.
+    /// The batches in it; none where only what was in the log was brought to the disk.
     pub batches: usize,
     /// Whether it succeeded.
     pub succeeded: bool,

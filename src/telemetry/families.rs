@@ -52,7 +52,7 @@ families! {
     HOST_SHORTAGES = "host_shortages_total",
         "Attempts that failed for want of something on Greenroom's own machine: ports (local ports towards the service) or descriptors (open files).";
     STORE_COMMIT_SECONDS = "store_commit_seconds",
-        "Seconds of commits of the store, from the begin of the transaction to the end of the sync; one commit may take many writes.";
+        "Seconds of commits of the store, from the begin of the transaction to the end of the sync, or of the write to the log where none is waited for; one commit may take many writes.";
     HISTORY_LOST = "history_lost_total",
         "Events that are missing in the kept histories of sessions, since the store took nothing for too long.";
     EVENT_STREAMS = "event_streams", "Streams of events that are open now, on both listeners.";

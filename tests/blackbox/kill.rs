@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     env,
+    net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -28,6 +29,7 @@ const LIVE: usize = 6;
 /// How long a round's load goes on at most.
 const LOAD: Duration = Duration::from_millis(900);
 const APP: &str = "app-of-acme";
+const AUDIO: &[u8] = &[0; 6400];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Should {
@@ -61,7 +63,19 @@ struct Known {
 struct Caller {
     number: usize,
     made: usize,
+    /// Where audio is taken.
+    data: Option<SocketAddr>,
     known: BTreeMap<String, Known>,
+    /// The requests for audio that this process has accepted.
+    accepted: Vec<Accepted>,
+}
+
+/// A request for audio that was answered.
+#[derive(Debug)]
+struct Accepted {
+    path: String,
+    /// What was answered to whoever waited for it.
+    outcome: Option<Value>,
 }
 
 impl Caller {
@@ -81,6 +95,10 @@ impl Caller {
         let mut live = self.known.values_mut().filter(|known| known.should != Should::Stop);
         let known = live.nth(random.random_range(0..count)).unwrap();
         let path = format!("/v1/sessions/{}", known.id.as_ref().unwrap());
+        if known.should == Should::Run && random.random_bool(0.4) {
+            let waits = random.random_bool(0.5);
+            return self.speak(client, &format!("{path}/requests"), waits);
+        }
         let (method, path, should) = match random.random_range(0..10) {
             0..4 => ("POST", format!("{path}/park"), Should::Park),
             4..8 => ("POST", format!("{path}/unpark"), Should::Run),
@@ -92,6 +110,34 @@ impl Caller {
         answer.is(200);
         (known.should, known.asked) = (should, None);
         true
+    }
+
+    /// A request for audio, which may be refused: a session that starts or is full takes none.
+    fn speak(&mut self, client: &Client, path: &str, waits: bool) -> bool {
+        let client = client.with_key(ACME_KEY).at(self.data.unwrap());
+        let Ok(answer) = client.try_call("POST", &format!("{path}?wait={waits}"), Some(AUDIO)) else {
+            return false;
+        };
+        if matches!(answer.status, 200 | 202) {
+            let request = answer.json();
+            let path = format!("{path}/{}", request["req_id"].as_str().unwrap());
+            let outcome = (answer.status == 200).then(|| request["outcome"].clone());
+            self.accepted.push(Accepted { path, outcome });
+        }
+        true
+    }
+
+    /// That the requests which were accepted are known, with the outcomes that were answered; gives how many.
+    fn find_requests(&mut self, admin: &Client) -> usize {
+        let accepted = std::mem::take(&mut self.accepted);
+        for Accepted { path, outcome } in &accepted {
+            let found = admin.get(path).is(200).json();
+            assert!(
+                outcome.as_ref().is_none_or(|outcome| found["outcome"] == *outcome),
+                "{outcome:?}: {found}"
+            );
+        }
+        accepted.len()
     }
 
     fn create(&mut self, client: &Client, avatar: &str) -> bool {
@@ -197,11 +243,15 @@ fn a_process_that_is_killed_under_load_loses_nothing_that_it_answered() {
     let toml = settings.toml(&simulator.console_url(), &simulator.ingress_url());
     let mut callers: Vec<Caller> =
         (0..CALLERS).map(|number| Caller { number, ..Caller::default() }).collect();
-    let (answered, mut under_load) = (AtomicUsize::new(0), Duration::ZERO);
+    let (answered, mut under_load, mut found) = (AtomicUsize::new(0), Duration::ZERO, 0);
     let started = Instant::now();
     for _ in 0..rounds {
         let greenroom = Greenroom::start(&toml);
+        found += callers.iter_mut().map(|caller| caller.find_requests(&greenroom.admin)).sum::<usize>();
         reaches_what_it_should(&simulator, &greenroom, &mut callers);
+        for caller in &mut callers {
+            caller.data = Some(greenroom.acme.address());
+        }
         let kill_after = LOAD.mul_f64(random.random());
         let began = Instant::now();
         thread::scope(|scope| {
@@ -221,12 +271,14 @@ fn a_process_that_is_killed_under_load_loses_nothing_that_it_answered() {
         eventually("the service has noticed", || (simulator.stats().connections.live == 0).then_some(()));
     }
     let greenroom = Greenroom::start(&toml);
+    found += callers.iter_mut().map(|caller| caller.find_requests(&greenroom.admin)).sum::<usize>();
     reaches_what_it_should(&simulator, &greenroom, &mut callers);
     let answered = answered.into_inner();
     let sessions: usize = callers.iter().map(|caller| caller.known.len()).sum();
     println!(
-        "{answered} answered in {under_load:?} of load, {sessions} sessions, {rounds} rounds, {:?}",
+        "{answered} answered ({found} requests for audio) in {under_load:?} of load, {sessions} sessions, {rounds} rounds, {:?}",
         started.elapsed()
     );
     assert!(answered > 5 * rounds, "only {answered} calls were answered");
+    assert!(found > rounds, "only {found} requests for audio were accepted");
 }

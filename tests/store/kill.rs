@@ -21,6 +21,8 @@ const ROUNDS: usize = 50;
 const WRITERS: usize = 16;
 /// A writer's records are deleted when they are this many batches old.
 const KEPT: u64 = 5;
+/// One batch of so many is synced, a different one for each writer.
+const SYNCED: u64 = 40;
 
 /// The records of a batch: two that must be there together, with values that cannot be mixed up.
 fn batch(writer: usize, number: u64, counter: Expect) -> Batch {
@@ -34,10 +36,13 @@ fn batch(writer: usize, number: u64, counter: Expect) -> Batch {
         .put(counter_key, number.to_string())
         .put(a, format!("{number} {}", "a".repeat(length)))
         .put(b, format!("{number} {}", "b".repeat(length)));
-    match number.checked_sub(KEPT) {
+    let batch = match number.checked_sub(KEPT) {
         Some(old) => names(old).into_iter().fold(batch, Batch::delete),
         None => batch,
-    }
+    };
+    // All that is written is logged, but for one batch in so many, which is synced and takes the others along.
+    let is_synced = number % SYNCED == writer as u64;
+    if is_synced { batch } else { batch.logged() }
 }
 
 /// Where a writer stands: the batches that are there, and the revision of its counter.

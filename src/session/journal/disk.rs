@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::store::{
-    Answer, Batch, Entry, Key, Memory, Page, Prefix, Range, Revision, Store, StoreError, Watch,
+    Answer, Batch, Durability, Entry, Key, Memory, Page, Prefix, Range, Revision, Store, StoreError, Watch,
 };
 
 #[derive(Debug, Default)]
@@ -18,6 +18,7 @@ pub(in crate::session) struct Disk {
     is_broken: AtomicBool,
     commits: AtomicUsize,
     lists: AtomicUsize,
+    synced: AtomicUsize,
 }
 
 impl Store for Disk {
@@ -32,6 +33,7 @@ impl Store for Disk {
 
     fn commit(&self, batch: Batch) -> Answer<Revision> {
         self.commits.fetch_add(1, Ordering::Relaxed);
+        self.synced.fetch_add(usize::from(batch.durability() == Durability::Synced), Ordering::Relaxed);
         if self.is_broken.load(Ordering::Relaxed) {
             let error = StoreError::Unavailable { reason: "the disk is full".to_owned() };
             return Box::pin(async move {
@@ -71,5 +73,10 @@ impl Disk {
 
     pub(in crate::session) fn commits(&self) -> usize {
         self.commits.load(Ordering::Relaxed)
+    }
+
+    /// Those that have to wait for the disk.
+    pub(in crate::session) fn synced(&self) -> usize {
+        self.synced.load(Ordering::Relaxed)
     }
 }

@@ -12,7 +12,10 @@ use crate::{
         lifecycle::{Hold, Standing},
     },
     session::{Origin, SessionSpec, Snapshot},
-    store::{Store, Vault, records::Desired},
+    store::{
+        Store, Vault,
+        records::{Desired, UnixMillis},
+    },
     telemetry::Metrics,
 };
 
@@ -140,4 +143,28 @@ async fn a_session_that_cannot_be_kept_holds_no_other_up() {
     desk.journal.settled(&plain.id).await.unwrap();
     assert_eq!(desk.kept(&plain).await, Some(Desired::Failed));
     assert_eq!(desk.journal.flush().await, 0);
+}
+
+#[tokio::test]
+async fn only_a_batch_of_nothing_but_outcomes_does_not_wait_for_the_disk() {
+    let desk = Desk::new();
+    let session = entry("ses_1");
+    let outcome = |req_id: &str| {
+        let ended =
+            RequestRecord { req_id: req_id.to_owned(), accepted_at: UnixMillis(0), process: None, end: None };
+        desk.journal.note_request(&session.id, ended, true);
+    };
+    outcome("req_1");
+    outcome("req_2");
+    desk.journal.settled_request(&session.id, "req_2").await.unwrap();
+    assert_eq!((desk.commits(), desk.disk.synced()), (1, 0));
+    // Both are noted before the journal comes to write either.
+    outcome("req_3");
+    desk.note(&session, Standing::Failed);
+    desk.journal.settled(&session.id).await.unwrap();
+    desk.journal.settled_request(&session.id, "req_3").await.unwrap();
+    assert_eq!((desk.commits(), desk.disk.synced()), (2, 1));
+    desk.journal.remove(&session.id, None);
+    desk.journal.settled(&session.id).await.unwrap();
+    assert_eq!(desk.disk.synced(), 2, "the session is gone for good");
 }

@@ -11,11 +11,13 @@ use std::{
 };
 
 use redb::{Database, DatabaseError, ReadableDatabase, StorageBackend, StorageError, TableError};
+use tracing::{info, warn};
 
 use super::{
     device::{Device, Overlay, write_again},
     migrate::migrate,
-    table::{META, RECORDS, REVISION_ENTRY, SCHEMA, SCHEMA_ENTRY},
+    redo::Log,
+    table::{self, META, RECORDS, REVISION_ENTRY, SCHEMA, SCHEMA_ENTRY},
 };
 use crate::store::{
     OpenError,
@@ -28,11 +30,12 @@ const MAGIC: [u8; 9] = *b"redb\x1A\x0A\xA9\x0D\x0A";
 /// own cache, and redb's default of 1 GiB is more than the rest of the process.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The locked file of a store.
+/// The locked file of a store, and the log beside it.
 #[derive(Debug)]
 pub(super) struct StoreFile {
     path: PathBuf,
-    file: Arc<File>,
+    pub(super) file: Arc<File>,
+    pub(super) log: Log,
 }
 
 impl Drop for StoreFile {
@@ -103,11 +106,18 @@ impl StoreFile {
             .mode(0o600)
             .open(&beside)
             .map_err(|error| refused("made", error))?;
-        let locked = Self::locked(path, file)?;
+        let mut locked = Self::locked(path, file)?;
         let file = &locked.file;
         // Whoever made the store meanwhile had the lock of the same name before.
         if path.exists() {
             return Err(OpenError::Locked { path: path.to_owned() });
+        }
+        let log = Log::of(path);
+        if fs::metadata(log.path()).is_ok_and(|metadata| metadata.len() > 0) {
+            let log = log.path().display();
+            let reason =
+                format!("it is missing, and {log} has what follows on it: restore it, or delete that");
+            return Err(not_a_store(path, &reason));
         }
         let made = || -> Result<(), redb::Error> {
             file.set_len(0)?;
@@ -129,12 +139,13 @@ impl StoreFile {
         File::open(directory)
             .and_then(|directory| directory.sync_all())
             .map_err(|error| refused("made to last", error))?;
+        locked.log = Log::of(path);
         Ok(locked)
     }
 
     fn locked(path: &Path, file: File) -> Result<Self, OpenError> {
         match file.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), file: Arc::new(file) }),
+            Ok(()) => Ok(Self { path: path.to_owned(), file: Arc::new(file), log: Log::of(path) }),
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked { path: path.to_owned() }),
             Err(TryLockError::Error(error)) => {
                 Err(OpenError::Refused { path: path.to_owned(), attempt: "locked", error })
@@ -142,15 +153,29 @@ impl StoreFile {
         }
     }
 
-    /// Opens the database in the file, after a look that changes nothing.
-    pub(super) fn open(&self) -> Result<Database, OpenError> {
+    /// Opens the database in the file, after a look that changes nothing, and brings it up to its log.
+    pub(super) fn open(&mut self) -> Result<Database, OpenError> {
+        let log = self.log.read()?;
         let overlay = Overlay::new(Arc::clone(&self.file)).map_err(|error| self.refused("read", error))?;
         drop(self.guarded(|| self.open_with(overlay, true))?);
-        self.guarded(|| self.open_with(Device(Arc::clone(&self.file)), false))
+        let database = self.guarded(|| self.open_with(Device(Arc::clone(&self.file)), false))?;
+        let unapplied = |error| self.refused("brought up to its log", error);
+        let replayed =
+            self.guarded(|| table::replay(&database, &log).map_err(|error| unapplied(io_error(error))))?;
+        if replayed.left_out > 0 {
+            let log = self.log.path().display();
+            warn!(%log, batches = replayed.left_out, "the store's log does not follow on the store, and is left out");
+        }
+        if replayed.applied > 0 {
+            info!(batches = replayed.applied, "store was brought up to its log");
+        }
+        let cut = self.log.try_cut();
+        cut.map_err(|error| self.refused("brought up to its log, which cannot be cut", error))?;
+        Ok(database)
     }
 
     /// Opens it again after the disk had failed.
-    pub(super) fn reopen(&self) -> Result<Database, OpenError> {
+    pub(super) fn reopen(&mut self) -> Result<Database, OpenError> {
         fault::at(point::OPEN).map_err(|error| self.refused("opened again", error))?;
         write_again(&self.file).map_err(|error| self.refused("written again", error))?;
         self.open()

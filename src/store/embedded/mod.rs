@@ -3,6 +3,9 @@
 //! The writer takes what waits, puts it into one transaction and syncs once: the commit that the first request
 //! waits for is shared by all that came meanwhile. Every wait is bounded, in requests, in bytes and in time.
 //!
+//! A group in which nothing has to outlive the loss of power is not synced: it is written to a log beside the file,
+//! which is applied when the file is opened after a process that was killed.
+//!
 //! When the disk fails, the database is closed, and opened again with the next request, at most once in
 //! [`RETRY`](writer::RETRY): a disk that has room again serves again, without a restart of the process.
 
@@ -10,6 +13,7 @@ mod device;
 mod file;
 mod migrate;
 mod reader;
+mod redo;
 mod table;
 mod writer;
 
@@ -140,7 +144,7 @@ impl Embedded {
     ///
     /// [`OpenError`], with the file as it was.
     pub fn open(path: &Path, bounds: Bounds, observer: Observer) -> Result<Self, OpenError> {
-        let file = StoreFile::lock(path)?;
+        let mut file = StoreFile::lock(path)?;
         let database = file.open()?;
         let shared = Arc::new(Shared(RwLock::new(Condition::Open(database))));
         let (waiting, hub) = (Arc::new(Waiting::default()), Arc::new(Hub::new()));

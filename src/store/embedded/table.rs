@@ -2,9 +2,12 @@
 //!
 //! A value is its revision in eight bytes, then what the caller gave.
 
-use bytes::Bytes;
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use std::fs::File;
 
+use bytes::Bytes;
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
+
+use super::redo::{Log, Record};
 use crate::store::{
     Batch, Change, Entry, Key, Page, Range, Revision, StoreError,
     fault::{self, point},
@@ -36,15 +39,26 @@ impl Failure {
     }
 }
 
+/// Where a group is kept when it is answered.
+pub(super) enum Keep<'a> {
+    /// In the file on the disk, with all that came before.
+    OnDisk,
+    /// In the log of this file.
+    InLog(&'a mut Log, &'a File),
+}
+
 type Outcome = Result<Revision, StoreError>;
 
 /// Writes batches in their order, in one transaction; each is written where its conditions hold after those before
 /// it, and left out as a whole where they do not.
-pub(super) fn write(database: &Database, batches: &[Batch]) -> Result<Vec<Outcome>, Failure> {
+pub(super) fn write(database: &Database, batches: &[Batch], keep: Keep<'_>) -> Result<Vec<Outcome>, Failure> {
     fault::at(point::BEGIN).map_err(Failure::before)?;
-    let transaction = database.begin_write().map_err(Failure::before)?;
+    let mut transaction = database.begin_write().map_err(Failure::before)?;
+    if matches!(keep, Keep::InLog(..)) {
+        transaction.set_durability(Durability::None).map_err(Failure::before)?;
+    }
     let mut outcomes = Vec::with_capacity(batches.len());
-    {
+    let first = {
         let mut meta = transaction.open_table(META).map_err(Failure::before)?;
         let mut records = transaction.open_table(RECORDS).map_err(Failure::before)?;
         let first = latest_revision(&meta).map_err(Failure::before)?;
@@ -55,7 +69,7 @@ pub(super) fn write(database: &Database, batches: &[Batch]) -> Result<Vec<Outcom
                 Some(conflict) => Err(conflict),
                 None => {
                     revision = Revision(revision.0 + 1);
-                    apply(&mut records, batch, revision)?;
+                    apply(&mut records, batch.changes(), revision).map_err(Failure::before)?;
                     Ok(revision)
                 }
             });
@@ -67,30 +81,84 @@ pub(super) fn write(database: &Database, batches: &[Batch]) -> Result<Vec<Outcom
             return Ok(outcomes);
         }
         meta.insert(REVISION_ENTRY, revision.0).map_err(Failure::before)?;
-    }
+        Revision(first.0 + 1)
+    };
     fault::at(point::COMMIT).map_err(Failure::before)?;
+    // Before the commit, after which others can read it: nobody is to read what a kill may take back.
+    if let Keep::InLog(log, store) = keep {
+        let accepted = batches.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+        let written = log.append(first, accepted.map(|(batch, _)| batch), store);
+        written.map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
+    }
     transaction.commit().map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
     Ok(outcomes)
 }
 
 fn apply(
     records: &mut Table<'_, &'static str, &'static [u8]>,
-    batch: &Batch,
+    changes: &[(Key, Change)],
     revision: Revision,
-) -> Result<(), Failure> {
-    for (key, change) in batch.changes() {
-        fault::at(point::APPLY).map_err(Failure::before)?;
+) -> Result<(), redb::Error> {
+    for (key, change) in changes {
+        fault::at(point::APPLY)?;
         match change {
             Change::Put(value) => {
                 let stored = stored(revision, value);
-                records.insert(key.as_str(), stored.as_slice()).map_err(Failure::before)?;
+                records.insert(key.as_str(), stored.as_slice())?;
             }
             Change::Delete => {
-                records.remove(key.as_str()).map_err(Failure::before)?;
+                records.remove(key.as_str())?;
             }
         }
     }
     Ok(())
+}
+
+/// Brings all that was committed to the disk.
+pub(super) fn flush(database: &Database) -> Result<(), Failure> {
+    let transaction = database.begin_write().map_err(Failure::before)?;
+    transaction.commit().map_err(Failure::before)
+}
+
+/// What became of the batches of a log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Replayed {
+    /// Those that the file did not have, and has on the disk now.
+    pub(super) applied: usize,
+    /// Those that follow on something that is in neither.
+    pub(super) left_out: usize,
+}
+
+/// Applies the batches of a log that are later than all that the file has.
+pub(super) fn replay(database: &Database, log: &[Record]) -> Result<Replayed, redb::Error> {
+    let mut replayed = Replayed::default();
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        let mut records = transaction.open_table(RECORDS)?;
+        let mut latest = latest_revision(&meta)?;
+        let numbered = log.iter().flat_map(|record| (record.first.0..).zip(&record.batches));
+        let on_disk = latest.0;
+        for (revision, changes) in numbered.skip_while(|(revision, _)| *revision <= on_disk) {
+            // Revisions have no gaps: behind one, the rest belongs to another state of the file.
+            if revision != latest.0 + 1 {
+                replayed.left_out += 1;
+                continue;
+            }
+            latest = Revision(revision);
+            apply(&mut records, changes, latest)?;
+            replayed.applied += 1;
+        }
+        if replayed.applied > 0 {
+            meta.insert(REVISION_ENTRY, latest.0)?;
+        }
+    }
+    if replayed.applied > 0 {
+        transaction.commit()?
+    } else {
+        transaction.abort()?
+    }
+    Ok(replayed)
 }
 
 /// A value as the file has it.

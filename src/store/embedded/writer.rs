@@ -11,13 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use redb::Database;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::{
     Ask, Condition, Request, Shared, Waiting,
     file::StoreFile,
-    table::{self, Failure},
+    table::{self, Failure, Keep},
 };
 use crate::store::{Batch, Bounds, CommitReport, Observer, Revision, StoreError, watch::Hub};
 
@@ -52,13 +53,17 @@ impl Writer {
         Ok(sender)
     }
 
-    fn run(self, receiver: &Receiver<Ask>) {
+    fn run(mut self, receiver: &Receiver<Ask>) {
         let mut retry_at = None;
         while let Some(mut taken) = self.take(receiver, retry_at) {
             if retry_at.is_some_and(|at| Instant::now() >= at) {
                 retry_at = self.reopen();
             }
             if !taken.group.is_empty() && !self.commit(std::mem::take(&mut taken.group)) {
+                retry_at = Some(Instant::now() + RETRY);
+            }
+            let is_due = self.file.log.due().is_some_and(|due| due <= Instant::now());
+            if retry_at.is_none() && is_due && !self.flush() {
                 retry_at = Some(Instant::now() + RETRY);
             }
             if let Some(closed) = taken.close {
@@ -72,15 +77,19 @@ impl Writer {
         self.end();
     }
 
-    fn end(&self) {
+    fn end(&mut self) {
+        if self.file.log.due().is_some() {
+            // Where it fails, the log stays, and is applied by whoever opens the file.
+            self.flush();
+        }
         self.shared.set(Condition::Closed);
         self.hub.end();
     }
 
-    /// Waits for a request, or for the time of the next attempt, and takes what else waits; `None` when nobody can
-    /// ask any more.
+    /// Waits for a request, or for the time of the next attempt or of the next sync, and takes what else waits; `None`
+    /// when nobody can ask any more.
     fn take(&self, receiver: &Receiver<Ask>, retry_at: Option<Instant>) -> Option<Taken> {
-        let first = match retry_at {
+        let first = match retry_at.or_else(|| self.file.log.due()) {
             None => receiver.recv().ok()?,
             Some(at) => match receiver.recv_timeout(at.saturating_duration_since(Instant::now())) {
                 Ok(ask) => ask,
@@ -107,7 +116,7 @@ impl Writer {
     }
 
     /// Commits a group and answers it; `false` where the file failed just now, and has to be opened again.
-    fn commit(&self, group: Vec<Request>) -> bool {
+    fn commit(&mut self, group: Vec<Request>) -> bool {
         let (mut batches, mut answers) = (Vec::new(), Vec::new());
         for Request { batch, queued, answer } in group {
             let waited = queued.elapsed();
@@ -141,23 +150,46 @@ impl Writer {
                 true
             }
             Err(Broken::Now(error)) => {
-                error!(reason = %error, "store failed and will be opened again");
-                self.shared.set(Condition::Broken(error.to_string()));
+                self.give_up(&error);
                 answer_all(answers, &error);
                 false
             }
         }
     }
 
-    fn write(&self, batches: &[Batch]) -> Result<Vec<Result<Revision, StoreError>>, Broken> {
-        match catch_unwind(AssertUnwindSafe(|| self.shared.with(|database| table::write(database, batches))))
-        {
-            Ok(Ok(Ok(outcomes))) => Ok(outcomes),
-            Ok(Ok(Err(Failure::Before(reason)))) => Err(Broken::Now(StoreError::Unavailable { reason })),
-            Ok(Ok(Err(Failure::During(reason)))) => Err(Broken::Now(StoreError::Unsure { reason })),
-            Ok(Err(error)) => Err(Broken::Closed(error)),
-            Err(_) => Err(Broken::Now(StoreError::Unsure { reason: "writing the file panicked".to_owned() })),
+    /// Closes the database, which is to be opened again.
+    fn give_up(&self, error: &StoreError) {
+        error!(reason = %error, "store failed and will be opened again");
+        self.shared.set(Condition::Broken(error.to_string()));
+    }
+
+    fn write(&mut self, batches: &[Batch]) -> Result<Vec<Result<Revision, StoreError>>, Broken> {
+        let StoreFile { file, log, .. } = &mut self.file;
+        if log.takes(batches) {
+            return attempt(&self.shared, |database| table::write(database, batches, Keep::InLog(log, file)));
         }
+        let outcomes = attempt(&self.shared, |database| table::write(database, batches, Keep::OnDisk))?;
+        // Where every batch was refused, nothing was synced.
+        if outcomes.iter().any(Result::is_ok) {
+            log.cut();
+        }
+        Ok(outcomes)
+    }
+
+    /// Brings to the disk what is in the log only; `false` where the file failed just now.
+    fn flush(&mut self) -> bool {
+        let started = Instant::now();
+        let flushed = attempt(&self.shared, table::flush);
+        (self.observer)(CommitReport { took: started.elapsed(), batches: 0, succeeded: flushed.is_ok() });
+        match flushed {
+            Ok(()) => self.file.log.cut(),
+            Err(Broken::Closed(_)) => {}
+            Err(Broken::Now(error)) => {
+                self.give_up(&error);
+                return false;
+            }
+        }
+        true
     }
 
     fn tell(&self, batches: Vec<Batch>, outcomes: &[Result<Revision, StoreError>]) {
@@ -169,7 +201,7 @@ impl Writer {
     }
 
     /// Opens the file again; gives when to try the next time, where that failed.
-    fn reopen(&self) -> Option<Instant> {
+    fn reopen(&mut self) -> Option<Instant> {
         match self.file.reopen() {
             Ok(database) => {
                 info!("store is open again");
@@ -194,8 +226,23 @@ enum Broken {
     Closed(StoreError),
 }
 
+/// Does something with the database. A file that was damaged while it was open may make redb panic; that must not
+/// end the thread.
+fn attempt<T>(shared: &Shared, run: impl FnOnce(&Database) -> Result<T, Failure>) -> Result<T, Broken> {
+    match catch_unwind(AssertUnwindSafe(|| shared.with(run))) {
+        Ok(Ok(Ok(done))) => Ok(done),
+        Ok(Ok(Err(Failure::Before(reason)))) => Err(Broken::Now(StoreError::Unavailable { reason })),
+        Ok(Ok(Err(Failure::During(reason)))) => Err(Broken::Now(StoreError::Unsure { reason })),
+        Ok(Err(error)) => Err(Broken::Closed(error)),
+        Err(_) => Err(Broken::Now(StoreError::Unsure { reason: "writing the file panicked".to_owned() })),
+    }
+}
+
 fn answer_all(answers: Vec<oneshot::Sender<Result<Revision, StoreError>>>, error: &StoreError) {
     for answer in answers {
         let _ = answer.send(Err(error.clone()));
     }
 }
+
+#[cfg(test)]
+mod tests;

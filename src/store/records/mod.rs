@@ -206,7 +206,8 @@ impl Records {
         keys.truncate(keys.len().saturating_sub(keep));
         for part in keys.chunks(Batch::MAX_CHANGES) {
             let batch = part.iter().cloned().fold(Batch::new(), Batch::delete);
-            self.store.commit(batch).await?;
+            // Only requests and histories are trimmed, and what comes back is trimmed again.
+            self.store.commit(batch.logged()).await?;
         }
         Ok(keys.len())
     }

@@ -89,7 +89,8 @@ impl Records {
         Ok(batch.put(key, value))
     }
 
-    /// Writes that a request was accepted, unless its outcome is written already.
+    /// Writes that a request was accepted, unless its outcome is written already. It outlives the process, and not
+    /// the loss of power, with which its audio is lost anyway.
     ///
     /// # Errors
     ///
@@ -101,7 +102,7 @@ impl Records {
     ) -> Result<(), StoreError> {
         let key = Key::request(session, &request.req_id);
         let batch = self.stage_request(Batch::new().only_if(key, Expect::Absent), session, request)?;
-        match self.store.commit(batch).await {
+        match self.store.commit(batch.logged()).await {
             Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error),
         }

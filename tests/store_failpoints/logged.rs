@@ -1,0 +1,144 @@
+//! What is in the log beside the file only: a disk that fails, and a process that dies, at each step of its way.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use greenroom::store::{Batch, Embedded, Store, StoreError};
+
+use super::{PATIENCE, World, fault, key, mended, names, open};
+
+/// Writes a logged batch.
+async fn log(store: &dyn Store, name: &str) -> Result<(), StoreError> {
+    store.commit(Batch::new().put(key(name), "1").logged()).await.map(drop)
+}
+
+fn log_length(path: &Path) -> u64 {
+    std::fs::metadata(path.with_extension("redb.log")).map_or(0, |metadata| metadata.len())
+}
+
+/// What a process that is killed now leaves, opened.
+fn killed(path: &Path) -> (tempfile::TempDir, Embedded) {
+    let directory = tempfile::tempdir().unwrap();
+    let to = directory.path().join("store.redb");
+    std::fs::copy(path.with_extension("redb.log"), to.with_extension("redb.log")).unwrap();
+    std::fs::copy(path, &to).unwrap();
+    let store = open(&to).unwrap();
+    (directory, store)
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_costs_its_own_group_and_nothing_that_was_answered() {
+    let world = World::new();
+    let store = open(&world.path).unwrap();
+    let mut answered = Vec::new();
+    for (number, (point, action)) in [
+        ("store::log_write", "1*return(full)"),
+        ("store::log_tear", "1*return(full)"),
+        ("store::log_tear", "1*return(broken)"),
+        ("store::log_write", "1*panic"),
+        ("store::commit", "1*return(broken)"),
+        ("store::apply", "1*panic"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for part in 0..3 {
+            let before = format!("{number}-before-{part}");
+            log(&store, &before).await.unwrap();
+            answered.push(before);
+        }
+        fault(point, action);
+        let error = log(&store, &format!("{number}-failed")).await.unwrap_err();
+        assert!(error.is_transient(), "{point} {action}: {error}");
+        let is_unsure = point.contains("log") || action.contains("panic");
+        assert_eq!(error.may_be_written(), is_unsure, "{point} {action}: {error}");
+        fail::remove(point);
+        mended(&store).await;
+        assert_eq!(names(&store).await, answered, "{point} {action}");
+        let after = format!("{number}-then");
+        log(&store, &after).await.unwrap();
+        answered.push(after);
+        assert_eq!(names(&killed(&world.path).1).await, answered, "{point} {action}: after a kill");
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_from_the_log_outlives_a_sync_that_fails_and_the_process_with_it() {
+    let world = World::new();
+    let store = open(&world.path).unwrap();
+    store.put(key("a"), "1".into()).await.unwrap();
+    fault("store::disk_sync", "return(broken)");
+    log(&store, "b").await.unwrap();
+    log(&store, "c").await.unwrap();
+    let started = Instant::now();
+    while store.trouble().is_none() {
+        assert!(started.elapsed() < PATIENCE, "nothing was synced");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // As long as the disk fails, the log stays; and a process that begins with it has everything.
+    assert!(log_length(&world.path) > 0);
+    assert!(log(&store, "d").await.is_err());
+    store.close().await.unwrap();
+    assert!(log_length(&world.path) > 0);
+    fail::remove("store::disk_sync");
+    assert_eq!(names(&open(&world.path).unwrap()).await, ["a", "b", "c"]);
+    assert_eq!(log_length(&world.path), 0);
+}
+
+#[tokio::test]
+async fn a_sync_that_fails_under_a_running_store_costs_nothing_that_was_answered() {
+    let world = World::new();
+    let store = open(&world.path).unwrap();
+    log(&store, "a").await.unwrap();
+    fault("store::disk_sync", "3*return(broken)");
+    let error = store.put(key("b"), "1".into()).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unsure { .. }), "{error}");
+    mended(&store).await;
+    let there = names(&store).await;
+    assert!(there == ["a"] || there == ["a", "b"], "{there:?}");
+    log(&store, "c").await.unwrap();
+    assert_eq!(names(&killed(&world.path).1).await.last().unwrap(), "c");
+}
+
+#[tokio::test]
+async fn a_log_that_is_not_cut_after_a_sync_is_passed_over() {
+    let world = World::new();
+    let store = open(&world.path).unwrap();
+    let lengths = async |name: &str| {
+        let before = log_length(&world.path);
+        log(&store, name).await.unwrap();
+        (before, log_length(&world.path))
+    };
+    fault("store::log_cut", "return(broken)");
+    assert_eq!(lengths("a").await.0, 0);
+    store.put(key("b"), "1".into()).await.unwrap();
+    // Cut by nobody, and written on behind what it has: both a kill now and one later find everything once.
+    let (before, after) = lengths("c").await;
+    assert!(before > 0 && after > before, "{before} {after}");
+    assert!(store.trouble().is_none());
+    let revision = store.get(&key("a")).await.unwrap().unwrap().revision;
+    store.commit(Batch::new().delete(key("b"))).await.unwrap();
+    fail::remove("store::log_cut");
+    let (_left, again) = killed(&world.path);
+    assert_eq!(names(&again).await, ["a", "c"]);
+    assert_eq!(again.get(&key("a")).await.unwrap().unwrap().revision, revision);
+    store.put(key("d"), "1".into()).await.unwrap();
+    assert_eq!(log_length(&world.path), 0);
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_cut_keeps_a_store_from_opening_and_its_content() {
+    let world = World::new();
+    let store = open(&world.path).unwrap();
+    log(&store, "a").await.unwrap();
+    fault("store::disk_sync", "return(broken)");
+    store.close().await.unwrap();
+    fail::remove("store::disk_sync");
+    fault("store::log_cut", "return(denied)");
+    let error = open(&world.path).map(drop).unwrap_err();
+    assert!(error.to_string().contains("cannot be cut"), "{error}");
+    fail::remove("store::log_cut");
+    assert_eq!(names(&open(&world.path).unwrap()).await, ["a"]);
+}
