@@ -4,6 +4,7 @@
 //! that has it in hand. Its answer is staged into the same batch as what it made, so that both are there or
 //! neither. So a key that a dead process left without an answer has done nothing, and is begun anew.
 
+mod orphans;
 mod sending;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::{
     store::{Batch, Expect, Key, Prefix, Protected, Range, Revision, StoreError, Vault, key::hex},
 };
 
+pub(super) use orphans::Orphans;
 pub use sending::{AskedAudio, BegunAudio};
 
 /// How long a key is known, in hours.
@@ -124,7 +126,9 @@ impl Records {
                 match stored.progress {
                     _ if stored.expires_at <= asked.now => {}
                     _ if stored.body != body => return Ok(Begun::OtherBody),
-                    Progress::InFlight(process) if process == asked.process => return Ok(Begun::InFlight),
+                    Progress::InFlight(process) if process == asked.process && !self.orphans.has(&key) => {
+                        return Ok(Begun::InFlight);
+                    }
                     Progress::InFlight(_) => {}
                     Progress::Answered(answer) => {
                         let text = self.vault.open(&key, FIELD, &answer)?;
@@ -145,7 +149,9 @@ impl Records {
             .put(key.clone(), value)
             // The hour after, so that a sweep finds everything of its hour expired.
             .put(Key::expiry(expires_at.hour() + 1, &key), Bytes::new());
-        match self.store.commit(batch).await {
+        let committed = self.store.commit(batch).await;
+        self.orphans.note(&key, &committed);
+        match committed {
             Ok(revision) => Ok(Begun::New(Ticket { key, revision, body, expires_at, req_id: None })),
             // Whoever was quicker has it in hand.
             Err(StoreError::Conflict { .. }) => Ok(Begun::InFlight),

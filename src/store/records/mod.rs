@@ -23,6 +23,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use history::{HISTORY_PER_CLASS, HistoryClass, HistoryRecord};
+use idempotency::Orphans;
 pub use idempotency::{Asked, AskedAudio, Begun, BegunAudio, IDEMPOTENCY_HOURS, StoredAnswer, Ticket};
 pub use minutes::MinutesRecord;
 pub use requests::{EndRecord, OutcomeRecord, REQUESTS_PER_SESSION, RequestRecord};
@@ -146,12 +147,13 @@ pub struct Listed<T> {
 pub struct Records {
     store: Arc<dyn Store>,
     vault: Arc<Vault>,
+    orphans: Orphans,
 }
 
 impl Records {
     /// The records in `store`.
-    pub const fn new(store: Arc<dyn Store>, vault: Arc<Vault>) -> Self {
-        Self { store, vault }
+    pub fn new(store: Arc<dyn Store>, vault: Arc<Vault>) -> Self {
+        Self { store, vault, orphans: Orphans::default() }
     }
 
     /// The store itself.

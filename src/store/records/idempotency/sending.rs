@@ -64,12 +64,16 @@ impl Records {
     /// Those of the store.
     pub async fn begin_audio(&self, asked: AskedAudio<'_>) -> Result<BegunAudio, StoreError> {
         let key = Key::idempotency(asked.tenant, asked.route, asked.key);
+        let mut orphan = None;
         let expect = match self.store.get(&key).await? {
             None => Expect::Absent,
             Some(entry) => {
                 let stored: Stored = envelope::decode(&key, &entry.value, VERSION)?;
                 if stored.expires_at > asked.now {
-                    return self.before(&key, stored, asked.process);
+                    if !self.is_orphan(&key, &stored, asked.process) {
+                        return self.before(&key, stored, asked.process);
+                    }
+                    orphan = stored.req_id;
                 }
                 Expect::At(entry.revision)
             }
@@ -88,14 +92,24 @@ impl Records {
             .put(key.clone(), value)
             .put(Key::expiry(expires_at.hour() + 1, &key), Bytes::new());
         if let Some(request) = asked.begins {
+            // Of the one that was not begun nothing was taken.
+            batch =
+                orphan.iter().fold(batch, |batch, req_id| batch.delete(Key::request(asked.session, req_id)));
             batch = self.stage_request(batch, asked.session, request)?;
         }
         let Stored { body, req_id, .. } = stored;
-        match self.store.commit(batch).await {
+        let committed = self.store.commit(batch).await;
+        self.orphans.note(&key, &committed);
+        match committed {
             Ok(revision) => Ok(BegunAudio::New(Ticket { key, revision, body, expires_at, req_id })),
             Err(StoreError::Conflict { .. }) => Ok(BegunAudio::InFlight),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the key is begun by this process, and nobody has it in hand.
+    fn is_orphan(&self, key: &Key, stored: &Stored, process: &str) -> bool {
+        matches!(&stored.progress, Progress::InFlight(by) if by == process) && self.orphans.has(key)
     }
 
     fn before(&self, key: &Key, stored: Stored, process: &str) -> Result<BegunAudio, StoreError> {
