@@ -85,8 +85,9 @@ impl Default for LedgerConfig {
 impl LedgerConfig {
     /// How long `bytes` of audio last, at most.
     pub(super) fn length(&self, bytes: u64) -> Duration {
-        let rate = self.bytes_per_second.unwrap_or(SLOWEST_ENCODING).max(1);
-        // Hours of audio at most: the precision of f64 is far below a millisecond here.
-        Duration::from_secs_f64(bytes as f64 / f64::from(rate))
+        let rate = u64::from(self.bytes_per_second.unwrap_or(SLOWEST_ENCODING).max(1));
+        // Less than a second, so that neither the product nor the result is too large for its type.
+        let nanos = (bytes % rate) * 1_000_000_000 / rate;
+        Duration::new(bytes / rate, u32::try_from(nanos).unwrap_or_default())
     }
 }

@@ -1,6 +1,11 @@
 //! The session's actor: takes messages, asks the machines, and carries their effects out.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle};
 use tokio::sync::{Notify, oneshot};
@@ -144,7 +149,8 @@ impl SessionActor {
             };
             actor.do_send(LinkNews::Gone { generation, error });
         });
-        self.session.borrow_mut().link = Some(Link { generation, stop: Some(stop), wake, abort, gone });
+        let link = Link { generation, stop: Some(stop), wake, outlet: Weak::new(), abort, gone };
+        self.session.borrow_mut().link = Some(link);
     }
 
     /// The attempt that begins now.

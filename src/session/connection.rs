@@ -19,6 +19,7 @@ use super::{
     Origin, SessionContext,
     expiry::{self, standing},
     messages::LinkNews,
+    outlet::Outlet,
     report::{Teller, report_settled},
     seat::Ids,
     state::Session,
@@ -194,22 +195,27 @@ impl Connection {
 
     async fn serve(
         &self,
-        mut socket: Socket,
+        socket: Socket,
         connection_id: &str,
         mut connected: OpenConnection,
         mut stop: oneshot::Receiver<()>,
     ) -> Ending {
         let mut bill = tokio::time::interval(BILL_EVERY);
         let mut warned = false;
+        let outlet = Rc::new(Outlet::new(self.generation, socket));
+        self.session.borrow_mut().opened(self.generation, &outlet);
         loop {
-            if let Err(error) = self.pump(&mut socket) {
-                return Ending::Broke(Box::new(error));
+            if let Err(refused) = outlet.pump(&mut self.session.borrow_mut(), &self.context) {
+                return Ending::Broke(Box::new(self.unsendable(&refused)));
             }
             let recovery = self.context.tenant.recovery();
             tokio::select! {
                 biased;
                 _ = &mut stop => {
-                    socket.close().await;
+                    // Nobody else has it but for the moment of a push.
+                    if let Some(outlet) = Rc::into_inner(outlet) {
+                        outlet.into_socket().close().await;
+                    }
                     return Ending::Closed;
                 }
                 () = self.wake.notified() => {}
@@ -217,36 +223,19 @@ impl Connection {
                     connected.count_time();
                     self.watch_egress(&mut warned);
                 }
-                event = socket.next(&recovery.policy) => match event {
+                event = outlet.next(&recovery.policy) => match event {
                     SocketEvent::Animation { animation, bytes } => {
                         self.animation(animation.req_id(&bytes), animation.end, &bytes, connection_id);
                     }
                     SocketEvent::Frame { data, bytes } => self.frame(data, &bytes, connection_id),
                     SocketEvent::Room => {}
                     SocketEvent::RequestFailed { error, bytes } => {
-                        self.request_failed(error, &bytes, connection_id);
+                        self.request_failed(*error, &bytes, connection_id);
                     }
-                    SocketEvent::Ended(error) => return Ending::Broke(Box::new(error)),
+                    SocketEvent::Ended(error) => return Ending::Broke(error),
                 },
             }
         }
-    }
-
-    /// Sends what waits, as far as the socket takes it.
-    fn pump(&self, socket: &mut Socket) -> Result<(), SessionError> {
-        let mut has_sent = false;
-        while socket.has_room() {
-            let Some(message) = self.session.borrow_mut().next_message(self.generation) else { break };
-            let bytes = message.len();
-            socket.send(message).map_err(|refused| self.unsendable(&refused))?;
-            self.context.metrics.traffic(Direction::Up).message(bytes);
-            has_sent = true;
-        }
-        if has_sent {
-            // What waited makes room for others.
-            self.context.outbox.settle(&mut self.session.borrow_mut().ledger);
-        }
-        Ok(())
     }
 
     /// A socket that has room takes every message of ours: pieces of audio are far below its bound. Should it

@@ -36,7 +36,7 @@ pub(super) fn accept(
         return Err(AudioRefused::State { state: snapshot.state_name(), code: snapshot.code() });
     }
     session.ledger.accept(req_id, audio, end, context.outbox.room(), now)?;
-    session.wake_link();
+    session.push_out(context);
     context.outbox.settle(&mut session.ledger);
     Ok(admission)
 }

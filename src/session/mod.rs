@@ -22,6 +22,7 @@ mod intake;
 mod journal;
 mod messages;
 mod near;
+mod outlet;
 mod patch;
 mod record;
 mod report;

@@ -186,9 +186,10 @@ impl Session {
     pub(super) fn take_frame(&mut self, message: &Bytes, ids: Ids<'_>, end: bool, now: Moment) -> FrameFate {
         // Only after a restart the service knows it by another id than the client.
         let renamed = self.ledger.client_id(ids.req_id).filter(|id| *id != ids.req_id).map(str::to_owned);
-        let fate = self.frame(ids.req_id, end, message, now);
+        let fate = self.ledger.frame(ids.req_id, end, now);
         match fate {
             FrameFate::Deliver | FrameFate::AfterInterrupt => {
+                self.collect(ids.req_id, renamed.as_deref(), message);
                 self.relay(message, ids, renamed.as_deref().unwrap_or(ids.req_id));
             }
             FrameFate::Late => {}

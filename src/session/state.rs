@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    rc::Rc,
+    rc::{Rc, Weak},
     time::{Duration, SystemTime},
 };
 
@@ -13,13 +13,14 @@ use tokio::{
 };
 
 use super::{
-    Farewell,
+    Farewell, SessionContext,
     configuration::{Configuration, Confirmation},
     messages::{Finished, Watch},
+    outlet::Outlet,
     seat::Seated,
 };
 use crate::{
-    outbox::{Control, FrameFate, Ledger, Outgoing, Record},
+    outbox::{Control, Ledger, Outgoing, Record},
     recovery::{
         Attendance, Generation, Idleness, Lifecycle, Moment,
         lifecycle::{Remembered, State},
@@ -38,6 +39,8 @@ pub(super) struct Link {
     pub(super) stop: Option<oneshot::Sender<()>>,
     /// Told when there is something to send.
     pub(super) wake: Rc<Notify>,
+    /// Where audio goes out, while the connection stands.
+    pub(super) outlet: Weak<Outlet>,
     /// Ends the connection without a close handshake.
     pub(super) abort: AbortHandle,
     /// Ends when the connection is gone.
@@ -185,6 +188,21 @@ impl Session {
         }))
     }
 
+    /// A connection stands, and can be written to.
+    pub(super) fn opened(&mut self, generation: Generation, outlet: &Rc<Outlet>) {
+        if let Some(link) = self.link.as_mut().filter(|link| link.generation == generation) {
+            link.outlet = Rc::downgrade(outlet);
+        }
+    }
+
+    /// Sends what waits, as far as the connection takes it at once.
+    pub(super) fn push_out(&mut self, context: &SessionContext) {
+        let outlet = self.link.as_ref().and_then(|link| link.outlet.upgrade());
+        if !outlet.is_some_and(|outlet| outlet.push(self, context)) {
+            self.wake_link();
+        }
+    }
+
     /// Tells the connection that there is something to send.
     pub(super) fn wake_link(&self) {
         if let Some(link) = &self.link {
@@ -192,14 +210,12 @@ impl Session {
         }
     }
 
-    /// Notes a frame, and keeps it for whoever wants it, under the request id that it knows.
-    pub(super) fn frame(&mut self, upstream_id: &str, end: bool, message: &Bytes, now: Moment) -> FrameFate {
-        if let Some(req_id) = self.ledger.client_id(upstream_id)
-            && let Some(watcher) = self.watchers.get_mut(req_id)
-        {
-            watcher.collect(message, (req_id != upstream_id).then_some(req_id));
+    /// Keeps a frame for whoever wants it with the answer to the request. `renamed` is the id that the sender knows, where
+    /// the service knows the request by another.
+    pub(super) fn collect(&mut self, upstream_id: &str, renamed: Option<&str>, message: &Bytes) {
+        if let Some(watcher) = self.watchers.get_mut(renamed.unwrap_or(upstream_id)) {
+            watcher.collect(message, renamed);
         }
-        self.ledger.frame(upstream_id, end, now)
     }
 
     /// The next request that has its outcome; whoever watches it is told here.

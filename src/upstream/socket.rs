@@ -5,7 +5,7 @@ use std::{
     future::{Future as _, poll_fn},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -58,15 +58,15 @@ pub enum SocketEvent {
     },
     /// The service failed one request, which the error names by `req_id`; the connection goes on.
     RequestFailed {
-        /// The error.
-        error: SessionError,
+        /// The error. Boxed, as below: an event is moved for every frame, and an error is ten times as long.
+        error: Box<SessionError>,
         /// The message as it came, as in [`SocketEvent::Frame`].
         bytes: Bytes,
     },
     /// The write buffer was full and has room again.
     Room,
     /// The connection ended. Polled again it says the same again.
-    Ended(SessionError),
+    Ended(Box<SessionError>),
 }
 
 /// Why a message was not taken.
@@ -113,6 +113,8 @@ pub struct Socket {
     broken_since: Option<Moment>,
     /// Whether somebody found, or made, the write buffer full.
     awaits_room: bool,
+    /// Of the task that polls.
+    waker: Option<Waker>,
 }
 
 impl fmt::Debug for Socket {
@@ -135,6 +137,7 @@ impl Socket {
             stalled_since: None,
             broken_since: None,
             awaits_room: false,
+            waker: None,
             config,
         }
     }
@@ -150,7 +153,17 @@ impl Socket {
         poll_fn(|cx| self.poll_next(policy, cx)).await
     }
 
-    /// Takes one encoded message to be sent as [`Socket::next`] is polled.
+    /// Writes what was taken now, as far as the system takes it at once, for whoever does not want to wait for the task
+    /// that polls. Gives whether nothing of it is left to that task, which otherwise has to be woken.
+    pub fn write_now(&mut self) -> bool {
+        // Whoever never polled is woken by nothing.
+        let Some(waker) = self.waker.take() else { return false };
+        self.write(&mut Context::from_waker(&waker));
+        self.waker = Some(waker);
+        self.unsent() == 0 && self.broken_since.is_none() && !self.awaits_room
+    }
+
+    /// Takes one encoded message to be sent as [`Socket::next`] is polled, or by [`Socket::write_now`].
     ///
     /// # Errors
     ///
@@ -201,10 +214,15 @@ impl Socket {
         Moment::at(self.epoch.elapsed())
     }
 
-    fn poll_next(&mut self, policy: &Policy, cx: &mut Context<'_>) -> Poll<SocketEvent> {
+    /// As [`Socket::next`].
+    pub fn poll_next(&mut self, policy: &Policy, cx: &mut Context<'_>) -> Poll<SocketEvent> {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => self.waker = Some(cx.waker().clone()),
+        }
         loop {
             if let State::Ended(error) = &self.state {
-                return Poll::Ready(SocketEvent::Ended((**error).clone()));
+                return Poll::Ready(SocketEvent::Ended(error.clone()));
             }
             self.write(cx);
             if self.awaits_room && self.unsent() <= ROOM_AGAIN_BYTES {
@@ -302,7 +320,7 @@ impl Socket {
         if reported.names_a_request() {
             let error = reported.error(PHASE, &self.reporter);
             if policy.spares_the_connection(error.code) {
-                return Some(SocketEvent::RequestFailed { error, bytes });
+                return Some(SocketEvent::RequestFailed { error: Box::new(error), bytes });
             }
         }
         self.state = State::Closing { reported, until: self.now() + CLOSE_FRAME_WAIT };
@@ -365,8 +383,8 @@ impl Socket {
             State::Closing { reported, .. } => Some(reported),
             State::Open | State::Ended(_) => None,
         };
-        let error = ending::error(end, reported, PHASE, &self.reporter);
-        self.state = State::Ended(Box::new(error.clone()));
+        let error = Box::new(ending::error(end, reported, PHASE, &self.reporter));
+        self.state = State::Ended(error.clone());
         SocketEvent::Ended(error)
     }
 }

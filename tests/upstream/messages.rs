@@ -182,3 +182,44 @@ async fn a_peer_that_takes_no_bytes_is_given_up_after_the_stall() {
     assert_eq!((error.phase, error.code), (Phase::WebsocketSend, ErrorCode::ConnectionClosed));
     assert_eq!(error.close_code, Some(1006));
 }
+
+/// Polls the socket once, after which it knows its task; nothing happens on it.
+async fn polled(socket: &mut Socket) {
+    let policy = Policy::default();
+    assert!(futures_util::poll!(std::pin::pin!(socket.next(&policy))).is_pending());
+}
+
+#[actix_rt::test]
+async fn what_is_written_at_once_goes_out_though_nobody_polls() {
+    let server = Server::start().await;
+    let (Opened { mut socket, .. }, mut peer) = opened(&server, server.config()).await;
+    socket.send(animation(1)).unwrap();
+    assert!(!socket.write_now(), "no task polls yet that could go on with it");
+    polled(&mut socket).await;
+    assert_eq!(peer.message().await, animation(1));
+    socket.send(animation(2)).unwrap();
+    assert!(socket.write_now(), "the kernel takes so little at once");
+    assert_eq!(soon("the message", peer.message()).await, animation(2));
+}
+
+#[actix_rt::test]
+async fn what_the_system_does_not_take_at_once_is_left_to_the_task_that_polls() {
+    let server = Server::start().await;
+    let mut config = server.config();
+    config.write_stall = Duration::from_millis(300);
+    let (Opened { mut socket, .. }, mut peer) = opened(&server, config).await;
+    polled(&mut socket).await;
+    socket.send(Bytes::from(vec![1; 16 << 20])).unwrap();
+    assert!(!socket.write_now(), "16 MB are more than the kernel buffers of both sides");
+    let policy = Policy::default();
+    let (event, received) = tokio::join!(soon("room", socket.next(&policy)), peer.message());
+    assert!(matches!(event, SocketEvent::Room), "{event:?}");
+    assert_eq!(received.len(), 16 << 20);
+
+    socket.send(Bytes::from(vec![1; 16 << 20])).unwrap();
+    assert!(!socket.write_now());
+    match soon("the end", socket.next(&policy)).await {
+        SocketEvent::Ended(error) => assert_eq!(error.phase, Phase::WebsocketSend),
+        other => panic!("a peer that takes nothing must be given up, not {other:?}"),
+    }
+}

@@ -30,7 +30,7 @@ async fn ended(socket: &mut Socket, policy: &Policy) -> SessionError {
         loop {
             if let SocketEvent::Ended(error) = socket.next(policy).await {
                 assert_eq!(error.connection_id.as_deref(), Some("con-1"));
-                return error;
+                return *error;
             }
         }
     })

@@ -142,7 +142,7 @@ async fn speak(socket: &mut Socket, policy: &Policy) -> Result<String, SessionEr
         if !socket.has_room() {
             match timeout(ANSWER_WITHIN, socket.next(policy)).await {
                 Ok(SocketEvent::Ended(error) | SocketEvent::RequestFailed { error, .. }) => {
-                    return Err(error);
+                    return Err(*error);
                 }
                 Ok(SocketEvent::Room | SocketEvent::Animation { .. } | SocketEvent::Frame { .. }) => continue,
                 Err(_) => return Err(failure(Observed::SocketEnded, "the clip is not taken".to_owned())),
@@ -163,7 +163,7 @@ async fn speak(socket: &mut Socket, policy: &Policy) -> Result<String, SessionEr
     let answer = timeout(ANSWER_WITHIN, async {
         loop {
             match socket.next(policy).await {
-                SocketEvent::Ended(error) | SocketEvent::RequestFailed { error, .. } => return Err(error),
+                SocketEvent::Ended(error) | SocketEvent::RequestFailed { error, .. } => return Err(*error),
                 SocketEvent::Animation { animation, bytes } if animation.req_id(&bytes) == req_id => {
                     frames += 1;
                     first.get_or_insert(started.elapsed());
