@@ -144,12 +144,12 @@ pub(crate) struct App {
 
 /// What a listener serves: its type is made of the layers' types, which have no names.
 macro_rules! web_app {
-    ($app:expr, $paths:expr) => {
+    ($app:expr, $paths:expr $(, $inner_layer:expr)?) => {
         WebApp::new()
             .app_data(web::Data::new($app.clone()))
             .configure($paths)
             .default_service(web::to(path_not_found))
-            .wrap(from_fn(audit::layer))
+            $(.wrap(from_fn($inner_layer)))?
             .wrap(from_fn(request_id::layer))
     };
 }
@@ -266,9 +266,10 @@ fn admin_server(
     tls: Option<Arc<ListenerTls>>,
 ) -> io::Result<Server> {
     let make = move || {
-        web_app!(app, |routes: &mut web::ServiceConfig| {
+        let paths = |routes: &mut web::ServiceConfig| {
             routes.configure(session_paths).configure(admin_paths).configure(page::paths);
-        })
+        };
+        web_app!(app, paths, audit::layer)
     };
     if let Some(tls) = tls {
         return tls::server(tls, listener, ADMIN_WORKERS, untaken, make);

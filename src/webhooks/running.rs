@@ -6,7 +6,7 @@ use actix_rt::Arbiter;
 use tokio::{
     sync::oneshot,
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -24,6 +24,9 @@ use crate::{
 /// How long the end of the process waits for messages that were not tried yet: a receiver that is well takes them in
 /// a fraction of it, and one that is not would take nothing in a minute either.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+/// How long what happens waits for what happens beside it: whoever waits for the next event costs the session that tells it
+/// a system call, and a receiver far away does not see so little.
+const GATHER: Duration = Duration::from_millis(20);
 /// What the end may take beyond it.
 const END_MARGIN: Duration = Duration::from_secs(2);
 
@@ -85,6 +88,7 @@ async fn deliver<P: Post + 'static>(webhooks: Webhooks, mut follower: Follower, 
         for heard in heard {
             tell(&webhooks, &mut mapper, &heard, Instant::now());
         }
+        sleep(GATHER).await;
     }
     let endpoints = webhooks.0.endpoints.load_full();
     for endpoint in endpoints.values() {
