@@ -330,6 +330,4 @@ impl Waiting {
 }
 
 #[cfg(test)]
-pub(super) mod disk;
-#[cfg(test)]
 mod tests;
