@@ -140,6 +140,7 @@ async fn a_disk_that_takes_nothing_loses_nothing_below_the_bound_and_counts_what
         assert_eq!(desk.numbers("ses_1").await.len(), MAX_WAITING);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    assert_eq!(desk.stored().await, 0, "the disk has taken something");
     desk.disk.becomes(Health::Well);
     desk.written().await;
     assert_eq!(desk.numbers("ses_1").await[0], EventId(MAX_WAITING as u64 + 7));
