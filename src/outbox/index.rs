@@ -16,11 +16,12 @@ use crate::recovery::Moment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key(pub(super) u64);
 
-/// What is derived from one request.
+/// What is derived from one request; the default is what is derived from none.
+#[derive(Default)]
 struct Derived {
     /// The place of the first piece that waits.
     head: Option<u64>,
-    deadline: Moment,
+    deadline: Option<Moment>,
     waiting: Amount,
     copies: Amount,
 }
@@ -29,7 +30,7 @@ impl Derived {
     fn of(open: &Open, config: &LedgerConfig) -> Self {
         Self {
             head: open.next_place(),
-            deadline: open.deadline(config),
+            deadline: Some(open.deadline(config)),
             waiting: open.waiting(),
             copies: open.copies(),
         }
@@ -63,14 +64,14 @@ impl Index {
 
     pub(super) fn insert(&mut self, key: Key, open: Open, config: &LedgerConfig) {
         self.keys.insert(open.record.req_id.clone(), key);
-        self.derive(key, &Derived::of(&open, config));
+        self.replace(key, &Derived::default(), &Derived::of(&open, config));
         self.open.insert(key, open);
     }
 
     pub(super) fn remove(&mut self, key: Key, config: &LedgerConfig) -> Option<Open> {
         let open = self.open.remove(&key)?;
         self.keys.remove(&open.record.req_id);
-        self.withdraw(key, &Derived::of(&open, config));
+        self.replace(key, &Derived::of(&open, config), &Derived::default());
         Some(open)
     }
 
@@ -98,28 +99,6 @@ impl Index {
         self.open = open;
     }
 
-    fn derive(&mut self, key: Key, derived: &Derived) {
-        if let Some(place) = derived.head {
-            self.heads.insert(place, key);
-        }
-        self.due.insert((derived.deadline, key));
-        if derived.copies.pieces > 0 {
-            self.copied.insert(key);
-        }
-        self.waiting.add(derived.waiting);
-        self.copies.add(derived.copies);
-    }
-
-    fn withdraw(&mut self, key: Key, derived: &Derived) {
-        if let Some(place) = derived.head {
-            self.heads.remove(&place);
-        }
-        self.due.remove(&(derived.deadline, key));
-        self.copied.remove(&key);
-        self.waiting.subtract(derived.waiting);
-        self.copies.subtract(derived.copies);
-    }
-
     /// Touches only what differs: this is done for every piece of audio, and again when it is sent.
     fn replace(&mut self, key: Key, before: &Derived, after: &Derived) {
         if before.head != after.head {
@@ -131,8 +110,12 @@ impl Index {
             }
         }
         if before.deadline != after.deadline {
-            self.due.remove(&(before.deadline, key));
-            self.due.insert((after.deadline, key));
+            if let Some(at) = before.deadline {
+                self.due.remove(&(at, key));
+            }
+            if let Some(at) = after.deadline {
+                self.due.insert((at, key));
+            }
         }
         match (before.copies.pieces > 0, after.copies.pieces > 0) {
             (false, true) => {

@@ -341,6 +341,4 @@ impl Waiting {
 }
 
 #[cfg(test)]
-pub(super) mod disk;
-#[cfg(test)]
 mod tests;

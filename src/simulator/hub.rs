@@ -70,11 +70,15 @@ impl Hub {
     }
 
     /// The state is counts and lists, whole after each statement: a panic elsewhere does not spoil it.
-    ///
-    /// Whoever writes a time into the record takes it under this lock, so that the record is in the order of its times:
-    /// a reader that asks for what came since the last time it saw would miss an event that is written late.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state, and a time at which nobody else has it: what is written into the record is in the order of its times.
+    /// A reader that asks for what came since the last time it saw would miss an event that is written late.
+    fn state_now(&self) -> (MutexGuard<'_, State>, Duration) {
+        let state = self.state();
+        (state, self.now())
     }
 
     /// Changes the counts.
@@ -84,38 +88,38 @@ impl Hub {
 
     /// Writes into the record.
     pub(super) fn note(&self, who: &Who, connection_id: Option<&str>, what: Happening) {
-        let mut state = self.state();
-        state.record.add(self.now(), who, connection_id, what);
+        let (mut state, now) = self.state_now();
+        state.record.add(now, who, connection_id, what);
     }
 
     /// Counts a refused token call.
     pub(super) fn token_refused(&self, who: &Who, status: u16) {
-        let State { recorder, record, .. } = &mut *self.state();
-        let now = self.now();
+        let (mut state, now) = self.state_now();
+        let State { recorder, record, .. } = &mut *state;
         recorder.token_refused(status);
         record.add(now, who, None, Happening::TokenRefused { status });
     }
 
     /// Counts a refused upgrade.
     pub(super) fn upgrade_refused(&self, who: &Who, status: u16) {
-        let State { recorder, record, .. } = &mut *self.state();
-        let now = self.now();
+        let (mut state, now) = self.state_now();
+        let State { recorder, record, .. } = &mut *state;
         recorder.upgrade_refused(status);
         record.add(now, who, None, Happening::UpgradeRefused { status });
     }
 
     /// Counts a chunk of audio; `first` begins the request.
     pub(super) fn audio(&self, who: &Who, connection_id: &str, req_id: &str, first: bool, audio: &[u8]) {
-        let State { recorder, record, .. } = &mut *self.state();
-        let now = self.now();
+        let (mut state, now) = self.state_now();
+        let State { recorder, record, .. } = &mut *state;
         recorder.audio(req_id, first, audio.len(), (connection_id, avatar_id(who)));
         record.audio(now, who, connection_id, req_id, audio);
     }
 
     /// Counts a frame.
     pub(super) fn frame(&self, who: &Who, connection_id: &str, req_id: &str, end: bool) {
-        let State { recorder, record, .. } = &mut *self.state();
-        let now = self.now();
+        let (mut state, now) = self.state_now();
+        let State { recorder, record, .. } = &mut *state;
         recorder.frame(req_id);
         record.frame(now, who, connection_id, req_id, end);
     }
@@ -129,8 +133,8 @@ impl Hub {
     }
 
     pub(super) fn stats(&self) -> Stats {
-        let State { recorder, live, .. } = &mut *self.state();
-        let now = self.now();
+        let (mut state, now) = self.state_now();
+        let State { recorder, live, .. } = &mut *state;
         let live = live.values().map(|live| (api_key(&live.who), live.since.elapsed()));
         recorder.report(now, live)
     }
@@ -171,8 +175,8 @@ impl Hub {
     }
 
     pub(super) fn strike(&self, at: Point, who: &Who) -> Option<Effect> {
-        let State { plan, recorder, chance, record, .. } = &mut *self.state();
-        let now = self.now();
+        let (mut state, now) = self.state_now();
+        let State { plan, recorder, chance, record, .. } = &mut *state;
         let (id, effect) = plan.strike(at, who, &mut |fault| chance.draw(fault))?;
         recorder.faults_struck += 1;
         record.add(now, who, None, Happening::FaultStruck { id });
@@ -185,8 +189,8 @@ impl Hub {
         who: &Who,
         settled: &mut BTreeSet<u64>,
     ) -> Option<Effect> {
-        let State { plan, recorder, chance, record, .. } = &mut *self.state();
-        let now = self.now();
+        let (mut state, now) = self.state_now();
+        let State { plan, recorder, chance, record, .. } = &mut *state;
         let (id, effect) = plan.strike_live(progress, who, settled, &mut |fault| chance.draw(fault))?;
         recorder.faults_struck += 1;
         record.add(now, who, None, Happening::FaultStruck { id });
@@ -207,8 +211,8 @@ impl Hub {
     // Tokens.
 
     pub(super) fn issue_token(&self, api_key: &str, expires_at: SystemTime) -> String {
-        let State { tokens, recorder, record, .. } = &mut *self.state();
-        let now = self.now();
+        let (mut state, now) = self.state_now();
+        let State { tokens, recorder, record, .. } = &mut *state;
         recorder.tokens_given += 1;
         let who = Who { api_key: Some(api_key.into()), ..Who::default() };
         record.add(now, &who, None, Happening::TokenGiven);
@@ -233,8 +237,7 @@ impl Hub {
     /// Counts a connection in, if its API key may have it; it counts until the guard is dropped or
     /// [`LiveGuard::end`] is called.
     pub(super) fn connect(self: &Arc<Self>, who: &Who) -> Result<Counted, Exhausted> {
-        let mut state = self.state();
-        let now = self.now();
+        let (mut state, now) = self.state_now();
         state.accounts.admits(api_key(who), now, self.config.limits.concurrency)?;
         state.accounts.join(api_key(who), now);
         Ok(self.count_in(state, who, true))
@@ -336,8 +339,8 @@ impl LiveGuard {
 
     /// The connection is over for the protocol, though its socket may have a moment to go.
     pub(super) fn end(&self) {
-        let State { live, recorder, accounts, .. } = &mut *self.hub.state();
-        let now = self.hub.now();
+        let (mut state, now) = self.hub.state_now();
+        let State { live, recorder, accounts, .. } = &mut *state;
         if let Some(live) = live.remove(&self.id) {
             let Live { who, since, confirmed, charged, .. } = live;
             if charged {

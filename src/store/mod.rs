@@ -9,6 +9,8 @@
 
 mod batch;
 mod client_keys;
+#[cfg(test)]
+pub(crate) mod disk;
 mod embedded;
 mod error;
 mod fault;

@@ -226,6 +226,7 @@ fn reaches_what_it_should(simulator: &Simulator, greenroom: &Greenroom, callers:
         });
         all_are && runs == stats.connections.live && metric == runs as f64
     };
+    // Looked for again and again: that two sides agree is an event of neither.
     let deadline = Instant::now() + super::process::DEADLINE;
     while !reached(&mut seen) {
         assert!(Instant::now() < deadline, "{seen}\n{}", greenroom.program.err.text());
@@ -251,11 +252,15 @@ fn a_process_that_is_killed_under_load_loses_nothing_that_it_answered() {
     let mut callers: Vec<Caller> =
         (0..CALLERS).map(|number| Caller { number, ..Caller::default() }).collect();
     let (answered, mut under_load, mut found) = (AtomicUsize::new(0), Duration::ZERO, 0);
-    let started = Instant::now();
-    for _ in 0..rounds {
+    let mut start = |callers: &mut [Caller]| {
         let greenroom = Greenroom::start(&toml);
         found += callers.iter_mut().map(|caller| caller.find_requests(&greenroom.admin)).sum::<usize>();
-        reaches_what_it_should(&simulator, &greenroom, &mut callers);
+        reaches_what_it_should(&simulator, &greenroom, callers);
+        greenroom
+    };
+    let started = Instant::now();
+    for _ in 0..rounds {
+        let greenroom = start(&mut callers);
         let only_speaks = random.random();
         for caller in &mut callers {
             (caller.data, caller.only_speaks) = (Some(greenroom.acme.address()), only_speaks);
@@ -272,15 +277,14 @@ fn a_process_that_is_killed_under_load_loses_nothing_that_it_answered() {
                     }
                 });
             }
+            // Nothing is waited for: the process is killed at a random moment, whatever it is about to do.
             thread::sleep(kill_after);
             drop(greenroom);
         });
         under_load += began.elapsed();
         eventually("the service has noticed", || (simulator.stats().connections.live == 0).then_some(()));
     }
-    let greenroom = Greenroom::start(&toml);
-    found += callers.iter_mut().map(|caller| caller.find_requests(&greenroom.admin)).sum::<usize>();
-    reaches_what_it_should(&simulator, &greenroom, &mut callers);
+    drop(start(&mut callers));
     let answered = answered.into_inner();
     let sessions: usize = callers.iter().map(|caller| caller.known.len()).sum();
     println!(

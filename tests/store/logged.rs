@@ -10,30 +10,21 @@ use std::{
 
 use greenroom::store::{Batch, Expect, OpenError, Revision, Store};
 
-use super::{everything, key, open};
+use super::{
+    everything, key,
+    killed::{killed, log_length, log_of},
+    open,
+};
 
 fn place() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.redb");
-    let log = directory.path().join("store.redb.log");
+    let log = log_of(&path);
     (directory, path, log)
 }
 
 fn logged(name: &str) -> Batch {
     Batch::new().put(key(name), "1").logged()
-}
-
-fn length(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |metadata| metadata.len())
-}
-
-/// What a process that is killed now leaves, in a directory of its own.
-fn killed(path: &Path, log: &Path) -> (tempfile::TempDir, PathBuf, PathBuf) {
-    // The log before the file: what is synced meanwhile is then in both.
-    let (directory, to, to_log) = place();
-    fs::copy(log, &to_log).unwrap();
-    fs::copy(path, &to).unwrap();
-    (directory, to, to_log)
 }
 
 #[tokio::test]
@@ -52,29 +43,29 @@ async fn a_logged_batch_is_read_at_once_under_its_revision_and_decides_condition
 
 #[tokio::test]
 async fn what_is_in_the_log_is_applied_once_by_whoever_opens_the_file_after_a_kill() {
-    let (_directory, path, log) = place();
+    let (_directory, path, _) = place();
     let store = open(&path).unwrap();
     store.put(key("synced"), "1".into()).await.unwrap();
     let started = Instant::now();
     // The log may just have been cut where the machine is slow: until it is there.
     let killed = loop {
         store.commit(logged("logged")).await.unwrap();
-        if length(&log) > 0 {
-            let killed = killed(&path, &log);
-            if length(&log) > 0 {
+        if log_length(&path) > 0 {
+            let killed = killed(&path);
+            if log_length(&path) > 0 {
                 break killed;
             }
         }
         assert!(started.elapsed() < Duration::from_secs(30), "nothing is in the log");
     };
-    let (_left, path, log) = killed;
-    assert!(length(&log) > 0, "nothing is in the log");
+    let (_left, path) = killed;
+    assert!(log_length(&path) > 0, "nothing is in the log");
     let revision = everything(&store, "").await.revision;
     for _ in 0..2 {
         let again = open(&path).unwrap();
         let page = everything(&again, "").await;
         assert_eq!((page.revision, page.entries), (revision, everything(&store, "").await.entries));
-        assert_eq!(length(&log), 0);
+        assert_eq!(log_length(&path), 0);
         again.close().await.unwrap();
     }
 }
@@ -88,13 +79,13 @@ async fn what_is_in_the_log_is_on_the_disk_soon_and_at_the_end_at_once() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&log), mode(&path)), (0o600, 0o600));
     let started = Instant::now();
-    while length(&log) > 0 {
+    while log_length(&path) > 0 {
         assert!(started.elapsed() < Duration::from_secs(30), "still in the log only");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     store.commit(logged("b")).await.unwrap();
     store.close().await.unwrap();
-    assert_eq!(length(&log), 0);
+    assert_eq!(log_length(&path), 0);
     fs::remove_file(&log).unwrap();
     assert_eq!(everything(&open(&path).unwrap(), "").await.entries.len(), 2);
 }
@@ -138,7 +129,7 @@ fn a_log_whose_store_is_missing_is_not_thrown_away_with_a_new_store() {
     fs::write(&log, "what follows on the store").unwrap();
     let error = open(&path).map(drop).unwrap_err();
     assert!(error.to_string().contains("it is missing"), "{error}");
-    assert!(!path.exists() && length(&log) > 0);
+    assert!(!path.exists() && log_length(&path) > 0);
     fs::remove_file(&log).unwrap();
     open(&path).unwrap();
 }

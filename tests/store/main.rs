@@ -6,6 +6,7 @@
 mod contract;
 mod figures;
 mod kill;
+mod killed;
 mod logged;
 mod opening;
 mod queue;

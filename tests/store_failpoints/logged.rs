@@ -1,37 +1,31 @@
 //! What is in the log beside the file only: a disk that fails, and a process that dies, at each step of its way.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::path::Path;
 
 use greenroom::store::{Batch, Embedded, Store, StoreError};
+use tempfile::TempDir;
 
-use super::{PATIENCE, World, fault, key, mended, names, open};
+use super::{
+    World, fault, key,
+    killed::{killed, log_length},
+    mended, names, open, until,
+};
 
 /// Writes a logged batch.
 async fn log(store: &dyn Store, name: &str) -> Result<(), StoreError> {
     store.commit(Batch::new().put(key(name), "1").logged()).await.map(drop)
 }
 
-fn log_length(path: &Path) -> u64 {
-    std::fs::metadata(path.with_extension("redb.log")).map_or(0, |metadata| metadata.len())
-}
-
-/// What a process that is killed now leaves, opened.
-fn killed(path: &Path) -> (tempfile::TempDir, Embedded) {
-    let directory = tempfile::tempdir().unwrap();
-    let to = directory.path().join("store.redb");
-    std::fs::copy(path.with_extension("redb.log"), to.with_extension("redb.log")).unwrap();
-    std::fs::copy(path, &to).unwrap();
+/// What whoever starts after a kill finds.
+fn restarted(path: &Path) -> (TempDir, Embedded) {
+    let (directory, to) = killed(path);
     let store = open(&to).unwrap();
     (directory, store)
 }
 
 #[tokio::test]
 async fn a_log_that_cannot_be_written_costs_its_own_group_and_nothing_that_was_answered() {
-    let world = World::new();
-    let store = open(&world.path).unwrap();
+    let (world, store) = World::with_store();
     let mut answered = Vec::new();
     for (number, (point, action)) in [
         ("store::log_write", "1*return(full)"),
@@ -60,23 +54,18 @@ async fn a_log_that_cannot_be_written_costs_its_own_group_and_nothing_that_was_a
         let after = format!("{number}-then");
         log(&store, &after).await.unwrap();
         answered.push(after);
-        assert_eq!(names(&killed(&world.path).1).await, answered, "{point} {action}: after a kill");
+        assert_eq!(names(&restarted(&world.path).1).await, answered, "{point} {action}: after a kill");
     }
 }
 
 #[tokio::test]
 async fn what_was_answered_from_the_log_outlives_a_sync_that_fails_and_the_process_with_it() {
-    let world = World::new();
-    let store = open(&world.path).unwrap();
+    let (world, store) = World::with_store();
     store.put(key("a"), "1".into()).await.unwrap();
     fault("store::disk_sync", "return(broken)");
     log(&store, "b").await.unwrap();
     log(&store, "c").await.unwrap();
-    let started = Instant::now();
-    while store.trouble().is_none() {
-        assert!(started.elapsed() < PATIENCE, "nothing was synced");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    until(|| store.trouble().map(drop).ok_or_else(|| "nothing was synced".to_owned())).await;
     // As long as the disk fails, the log stays; and a process that begins with it has everything.
     assert!(log_length(&world.path) > 0);
     assert!(log(&store, "d").await.is_err());
@@ -89,8 +78,7 @@ async fn what_was_answered_from_the_log_outlives_a_sync_that_fails_and_the_proce
 
 #[tokio::test]
 async fn a_sync_that_fails_under_a_running_store_costs_nothing_that_was_answered() {
-    let world = World::new();
-    let store = open(&world.path).unwrap();
+    let (world, store) = World::with_store();
     log(&store, "a").await.unwrap();
     fault("store::disk_sync", "3*return(broken)");
     let error = store.put(key("b"), "1".into()).await.unwrap_err();
@@ -99,13 +87,12 @@ async fn a_sync_that_fails_under_a_running_store_costs_nothing_that_was_answered
     let there = names(&store).await;
     assert!(there == ["a"] || there == ["a", "b"], "{there:?}");
     log(&store, "c").await.unwrap();
-    assert_eq!(names(&killed(&world.path).1).await.last().unwrap(), "c");
+    assert_eq!(names(&restarted(&world.path).1).await.last().unwrap(), "c");
 }
 
 #[tokio::test]
 async fn a_log_that_is_not_cut_after_a_sync_is_passed_over() {
-    let world = World::new();
-    let store = open(&world.path).unwrap();
+    let (world, store) = World::with_store();
     let lengths = async |name: &str| {
         let before = log_length(&world.path);
         log(&store, name).await.unwrap();
@@ -121,7 +108,7 @@ async fn a_log_that_is_not_cut_after_a_sync_is_passed_over() {
     let revision = store.get(&key("a")).await.unwrap().unwrap().revision;
     store.commit(Batch::new().delete(key("b"))).await.unwrap();
     fail::remove("store::log_cut");
-    let (_left, again) = killed(&world.path);
+    let (_left, again) = restarted(&world.path);
     assert_eq!(names(&again).await, ["a", "c"]);
     assert_eq!(again.get(&key("a")).await.unwrap().unwrap().revision, revision);
     store.put(key("d"), "1".into()).await.unwrap();
@@ -130,8 +117,7 @@ async fn a_log_that_is_not_cut_after_a_sync_is_passed_over() {
 
 #[tokio::test]
 async fn a_log_that_cannot_be_cut_keeps_a_store_from_opening_and_its_content() {
-    let world = World::new();
-    let store = open(&world.path).unwrap();
+    let (world, store) = World::with_store();
     log(&store, "a").await.unwrap();
     fault("store::disk_sync", "return(broken)");
     store.close().await.unwrap();

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#[path = "../store/killed.rs"]
+mod killed;
 mod logged;
 
 use std::{
@@ -35,6 +37,13 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.redb");
         Self { _scenario: scenario, _directory: directory, path }
+    }
+
+    /// With a new store, which is open.
+    fn with_store() -> (Self, Embedded) {
+        let world = Self::new();
+        let store = open(&world.path).unwrap();
+        (world, store)
     }
 }
 
@@ -70,13 +79,25 @@ async fn names(store: &dyn Store) -> Vec<String> {
     }
 }
 
-/// Waits until the store works again, by itself and without a write.
-async fn mended(store: &dyn Store) {
+/// A store with a first batch, `a`.
+async fn stored() -> (World, Embedded) {
+    let (world, store) = World::with_store();
+    store.commit(batch("a")).await.unwrap();
+    (world, store)
+}
+
+/// Waits for something, which says why it is not there yet.
+async fn until(is_there: impl Fn() -> Result<(), String>) {
     let started = Instant::now();
-    while let Some(reason) = store.trouble() {
-        assert!(started.elapsed() < PATIENCE, "still broken: {reason}");
+    while let Err(reason) = is_there() {
+        assert!(started.elapsed() < PATIENCE, "{reason}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Waits until the store works again, by itself and without a write.
+async fn mended(store: &dyn Store) {
+    until(|| store.trouble().map_or(Ok(()), |reason| Err(format!("still broken: {reason}")))).await;
 }
 
 #[test]
@@ -126,8 +147,7 @@ async fn first_failure(store: &dyn Store, number: usize, acknowledged: &mut Vec<
 
 #[tokio::test]
 async fn each_write_path_may_fail_and_the_store_says_so_loses_nothing_and_mends_itself() {
-    let world = World::new();
-    let store = open(&world.path).unwrap();
+    let (world, store) = World::with_store();
     let mut acknowledged = Vec::new();
     for (number, (point, action, reason)) in [
         ("store::begin", "return(full)", "no storage space"),
@@ -173,9 +193,7 @@ async fn each_write_path_may_fail_and_the_store_says_so_loses_nothing_and_mends_
 
 #[tokio::test]
 async fn while_the_disk_fails_everybody_is_told_at_once_and_why() {
-    let world = World::new();
-    let store = open(&world.path).unwrap();
-    store.commit(batch("a")).await.unwrap();
+    let (_world, store) = stored().await;
     fault("store::disk_sync", "return(broken)");
     store.commit(batch("b")).await.unwrap_err();
     for _ in 0..3 {
@@ -196,9 +214,7 @@ async fn while_the_disk_fails_everybody_is_told_at_once_and_why() {
 
 #[tokio::test]
 async fn a_store_that_cannot_be_opened_again_is_tried_until_it_can() {
-    let world = World::new();
-    let store = open(&world.path).unwrap();
-    store.commit(batch("a")).await.unwrap();
+    let (_world, store) = stored().await;
     fault("store::open", "4*return(denied)");
     fault("store::begin", "1*return(broken)");
     store.commit(batch("b")).await.unwrap_err();
@@ -209,9 +225,7 @@ async fn a_store_that_cannot_be_opened_again_is_tried_until_it_can() {
 
 #[tokio::test]
 async fn a_store_that_is_closed_while_it_is_broken_lets_go_of_its_file() {
-    let world = World::new();
-    let store = open(&world.path).unwrap();
-    store.commit(batch("a")).await.unwrap();
+    let (world, store) = stored().await;
     fault("store::disk_sync", "return(broken)");
     store.commit(batch("b")).await.unwrap_err();
     store.close().await.unwrap();
@@ -222,8 +236,7 @@ async fn a_store_that_is_closed_while_it_is_broken_lets_go_of_its_file() {
 
 #[tokio::test]
 async fn whoever_watches_is_told_to_look_again_after_a_failure() {
-    let world = World::new();
-    let store = open(&world.path).unwrap();
+    let (_world, store) = World::with_store();
     let mut watch = store.watch(&Prefix::new(""));
     fault("store::disk_sync", "1*return(broken)");
     store.commit(batch("a")).await.unwrap_err();
@@ -263,9 +276,7 @@ async fn a_disk_that_hangs_costs_a_caller_its_deadline_and_the_store_nothing() {
 
 #[tokio::test]
 async fn a_read_that_fails_is_told_of_and_the_next_one_succeeds() {
-    let world = World::new();
-    let store = open(&world.path).unwrap();
-    store.commit(batch("a")).await.unwrap();
+    let (_world, store) = stored().await;
     for action in ["1*return(broken)", "1*panic"] {
         fault("store::read", action);
         let error = store.get(&key("a/1")).await.unwrap_err();
@@ -363,8 +374,7 @@ async fn under_load_with_faults_at_random_what_was_told_is_what_is_there() {
 
 #[tokio::test]
 async fn a_test_build_without_faults_is_as_any_other() {
-    let world = World::new();
-    let store = open(&world.path).unwrap();
+    let (_world, store) = World::with_store();
     let revision = store.put(key("a"), "1".into()).await.unwrap();
     let entry = Entry { key: key("a"), revision, value: "1".into() };
     assert_eq!(store.get(&key("a")).await, Ok(Some(entry)));

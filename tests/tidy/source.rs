@@ -80,11 +80,7 @@ impl Source {
 
 /// Every Rust file under `root/src`, with the files that only tests have left without a product.
 pub(crate) fn crate_sources(root: &Path) -> Vec<Source> {
-    let mut sources: Vec<Source> = files_under(root, "src")
-        .into_iter()
-        .filter(|path| path.ends_with(".rs"))
-        .map(|path| Source::new(&path, &fs::read_to_string(root.join(&path)).unwrap()))
-        .collect();
+    let mut sources = sources_under(root, "src");
     let of_tests: Vec<String> = sources.iter().flat_map(Source::test_files).collect();
     for source in &mut sources {
         if of_tests
@@ -95,6 +91,15 @@ pub(crate) fn crate_sources(root: &Path) -> Vec<Source> {
         }
     }
     sources
+}
+
+/// The Rust files under `root/folder`.
+pub(crate) fn sources_under(root: &Path, folder: &str) -> Vec<Source> {
+    files_under(root, folder)
+        .into_iter()
+        .filter(|path| path.ends_with(".rs"))
+        .map(|path| Source::new(&path, &fs::read_to_string(root.join(&path)).unwrap()))
+        .collect()
 }
 
 /// The files under `root/folder`, sorted, as paths from the root with `/`.

@@ -80,6 +80,9 @@ impl Link {
     }
 }
 
+/// The group of rules on Greenroom itself, whatever part of it they are about.
+pub(crate) const OWN: &str = "greenroom-self";
+
 /// An alert with its proof.
 pub(crate) struct Alert {
     /// Its name, which is also its anchor in the runbooks.

@@ -1,12 +1,11 @@
 //! Alerts on the way to the service and on Greenroom itself.
 
 use super::{
-    alerts::{Alert, Case, Cause, Link, Severity, case},
+    alerts::{Alert, Case, Cause, Link, OWN, Severity, case},
     records::grown,
 };
 
 const UPSTREAM: &str = "greenroom-upstream";
-const OWN: &str = "greenroom-self";
 
 /// All of them.
 pub(crate) fn alerts(outbox_session_bytes: u64, job: &str) -> Vec<Alert> {

@@ -1,16 +1,13 @@
 //! The listeners' certificates: alerts and panels.
 
 use super::{
-    alerts::{Alert, Cause, Link, Severity, case},
+    alerts::{Alert, Cause, Link, OWN, Severity, case},
     panels::{
         Item::{self, Panel, Row},
         View::Lines,
         panel,
     },
 };
-
-/// The group of rules; `health` has the rest of it.
-const OWN: &str = "greenroom-self";
 
 /// All of them.
 pub(crate) fn alerts() -> Vec<Alert> {

@@ -1,16 +1,13 @@
 //! What is told of the past, traces and histories, and gets lost: panels and alerts.
 
 use super::{
-    alerts::{Alert, Cause, Link, Severity, case},
+    alerts::{Alert, Cause, Link, OWN, Severity, case},
     panels::{
         Item::{self, Panel, Row},
         View::Stacked,
         panel,
     },
 };
-
-/// The group of rules; `health` has the rest of it.
-const OWN: &str = "greenroom-self";
 
 /// They are no harm to any session: whoever reads them later must know that something is missing.
 pub(crate) fn alerts() -> Vec<Alert> {

@@ -4,8 +4,10 @@ use super::*;
 use crate::{
     events::{Attempt, ClientAction, EventId, Since},
     recovery::StateName,
-    session::journal::disk::Disk,
-    store::{Prefix, Range, Store, Vault},
+    store::{
+        Prefix, Range,
+        disk::{Disk, Health},
+    },
 };
 
 struct Desk {
@@ -53,9 +55,7 @@ fn made() -> StateChange {
 
 impl Desk {
     fn new() -> Self {
-        let disk = Arc::new(Disk::default());
-        let store: Arc<dyn Store> = Arc::<Disk>::clone(&disk);
-        let records = Records::new(store, Arc::new(Vault::default()));
+        let (disk, records) = Disk::with_records();
         let chronicle = Chronicle::new(Bus::default(), records, Arc::new(Metrics::new(1)));
         tokio::spawn(chronicle.clone().run());
         Self { disk, chronicle }
@@ -129,7 +129,7 @@ async fn a_session_that_was_just_made_is_not_looked_through_for_what_is_too_much
 #[tokio::test]
 async fn a_disk_that_takes_nothing_loses_nothing_below_the_bound_and_counts_what_is_beyond() {
     let desk = Desk::new();
-    desk.disk.is_broken(true);
+    desk.disk.becomes(Health::Full);
     for number in 0..MAX_WAITING as u64 + 7 {
         desk.tell("ses_1", attempt(number));
     }
@@ -140,7 +140,8 @@ async fn a_disk_that_takes_nothing_loses_nothing_below_the_bound_and_counts_what
         assert_eq!(desk.numbers("ses_1").await.len(), MAX_WAITING);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    desk.disk.is_broken(false);
+    assert_eq!(desk.stored().await, 0, "the disk has taken something");
+    desk.disk.becomes(Health::Well);
     desk.written().await;
     assert_eq!(desk.numbers("ses_1").await[0], EventId(MAX_WAITING as u64 + 7));
 }

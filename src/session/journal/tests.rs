@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-use super::{disk::Disk, *};
+use super::*;
 use crate::{
     events::Bus,
     recovery::{
@@ -13,7 +13,7 @@ use crate::{
     },
     session::{Origin, SessionSpec, Snapshot},
     store::{
-        Store, Vault,
+        disk::{Disk, Health},
         records::{Desired, UnixMillis},
     },
     telemetry::Metrics,
@@ -26,9 +26,7 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
-        let disk = Arc::new(Disk::default());
-        let store: Arc<dyn Store> = Arc::<Disk>::clone(&disk);
-        let records = Records::new(store, Arc::new(Vault::default()));
+        let (disk, records) = Disk::with_records();
         let chronicle = Chronicle::new(Bus::default(), records.clone(), Arc::new(Metrics::new(1)));
         let journal = Journal::new(records, chronicle);
         tokio::spawn(journal.clone().run());
@@ -90,7 +88,7 @@ async fn what_is_settled_is_what_was_noted_last() {
 async fn a_failure_is_told_to_whoever_waits_and_made_good_when_the_disk_is_back() {
     let desk = Desk::new();
     let session = entry("ses_1");
-    desk.disk.is_broken(true);
+    desk.disk.becomes(Health::Full);
     desk.note(&session, Standing::Failed);
     let error = desk.journal.settled(&session.id).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
@@ -101,7 +99,7 @@ async fn a_failure_is_told_to_whoever_waits_and_made_good_when_the_disk_is_back(
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert!(began.elapsed() > TRY_AGAIN, "{:?}", began.elapsed());
-    desk.disk.is_broken(false);
+    desk.disk.becomes(Health::Well);
     // What is under way may still fail; the next does not.
     let failures = [desk.journal.flush().await, desk.journal.flush().await];
     assert_eq!(failures[1], 0, "{failures:?}");

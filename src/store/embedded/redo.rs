@@ -106,12 +106,9 @@ impl Log {
     /// What follows on the header; `None` where that was never written to its end.
     fn behind_header<'a>(&self, bytes: &'a [u8]) -> Result<Option<&'a [u8]>, OpenError> {
         let header = header();
+        let is_no_log = || self.foreign("it is where the log of a store belongs, and does not begin as one");
         let Some((found, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
-            return if header.starts_with(bytes) || is_zero(bytes) {
-                Ok(None)
-            } else {
-                Err(self.foreign("it is where the log of a store belongs, and does not begin as one"))
-            };
+            return if header.starts_with(bytes) || is_zero(bytes) { Ok(None) } else { Err(is_no_log()) };
         };
         if *found == header {
             return Ok(Some(body));
@@ -122,7 +119,7 @@ impl Log {
         }
         let ([magic @ .., a, b, c, d, e, f, g, h], path) = (*found, self.path.clone());
         if magic != MAGIC {
-            return Err(self.foreign("it is where the log of a store belongs, and does not begin as one"));
+            return Err(is_no_log());
         }
         let (format, schema) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
         let (found, known) = match format {

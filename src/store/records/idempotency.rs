@@ -149,12 +149,19 @@ impl Records {
             .put(key.clone(), value)
             // The hour after, so that a sweep finds everything of its hour expired.
             .put(Key::expiry(expires_at.hour() + 1, &key), Bytes::new());
+        Ok(match self.commit_begun(&key, batch).await? {
+            Some(revision) => Begun::New(Ticket { key, revision, body, expires_at, req_id: None }),
+            None => Begun::InFlight,
+        })
+    }
+
+    /// Commits the batch that begins `key`; `None` where whoever was quicker has it in hand.
+    async fn commit_begun(&self, key: &Key, batch: Batch) -> Result<Option<Revision>, StoreError> {
         let committed = self.store.commit(batch).await;
-        self.orphans.note(&key, &committed);
+        self.orphans.note(key, &committed);
         match committed {
-            Ok(revision) => Ok(Begun::New(Ticket { key, revision, body, expires_at, req_id: None })),
-            // Whoever was quicker has it in hand.
-            Err(StoreError::Conflict { .. }) => Ok(Begun::InFlight),
+            Ok(revision) => Ok(Some(revision)),
+            Err(StoreError::Conflict { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

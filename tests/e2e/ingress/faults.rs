@@ -85,7 +85,8 @@ async fn client(world: &World, number: usize) -> Vec<Told> {
     let mut told = Vec::new();
     for clip in 0..CLIPS {
         told.push(speak(&mut client, number, clip).await);
-        // Spread over the time of the faults; each client at its own pace.
+        // Nothing is waited for: the pause is that of a client which speaks now and then, at a pace of its own, so that
+        // its clips are spread over the time of the faults.
         tokio::time::sleep(Duration::from_millis(400 + (number as u64 * 37) % 400)).await;
     }
     client.leave().await;

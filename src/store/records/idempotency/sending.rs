@@ -98,13 +98,10 @@ impl Records {
             batch = self.stage_request(batch, asked.session, request)?;
         }
         let Stored { body, req_id, .. } = stored;
-        let committed = self.store.commit(batch).await;
-        self.orphans.note(&key, &committed);
-        match committed {
-            Ok(revision) => Ok(BegunAudio::New(Ticket { key, revision, body, expires_at, req_id })),
-            Err(StoreError::Conflict { .. }) => Ok(BegunAudio::InFlight),
-            Err(error) => Err(error),
-        }
+        Ok(match self.commit_begun(&key, batch).await? {
+            Some(revision) => BegunAudio::New(Ticket { key, revision, body, expires_at, req_id }),
+            None => BegunAudio::InFlight,
+        })
     }
 
     /// Whether the key is begun by this process, and nobody has it in hand.
