@@ -167,7 +167,7 @@ pub struct Running {
     pub threads: Threads,
     threads_end: ThreadsEnd,
     journal: Journal,
-    chronicle: tokio::task::JoinHandle<()>,
+    writing: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl Running {
@@ -181,8 +181,6 @@ impl Running {
     pub async fn end(self) {
         self.ended.abort();
         self.threads_end.end();
-        // The one before it ended with its thread.
-        let writing = [actix_rt::spawn(self.journal.clone().run()), self.chronicle];
         let roster = self.handle.roster();
         let kept = tenants::keep_minutes(&roster, self.journal.records());
         if tokio::time::timeout(FLUSH, kept).await.is_err() {
@@ -194,7 +192,7 @@ impl Running {
         if tokio::time::timeout(FLUSH, self.journal.chronicle().flush()).await.is_err() {
             tracing::error!("the last events of some sessions could not be written before the end");
         }
-        for writing in writing {
+        for writing in self.writing {
             writing.abort();
         }
     }
@@ -213,16 +211,11 @@ pub fn start(setup: Setup) -> io::Result<Running> {
     let tenants = Arc::new(ArcSwap::from_pointee(roster));
     let chronicle = Chronicle::new(events, records.clone(), Arc::clone(&metrics));
     let journal = Journal::new(records, chronicle.clone());
-    let chronicle = actix_rt::spawn(chronicle.run());
+    let writing = [actix_rt::spawn(journal.clone().run()), actix_rt::spawn(chronicle.run())];
     let context = Context::<Manager>::new();
     let address = context.address();
 
     let (threads, threads_end) = Threads::start(limits.threads)?;
-    // Beside the sessions that it writes of: what passes between them wakes no other thread.
-    if let Some(first) = threads.ids().next() {
-        let journal = journal.clone();
-        threads.run(first, move || drop(actix_rt::spawn(journal.run())));
-    }
     let shard = Shard {
         clock,
         metrics: Arc::clone(&metrics),
@@ -257,5 +250,5 @@ pub fn start(setup: Setup) -> io::Result<Running> {
     };
     let ended = actix_rt::spawn(context.into_future(manager));
     let handle = ManagerHandle::new(address, registry, tenants, clock, journal.clone());
-    Ok(Running { handle, ended, threads, threads_end, journal, chronicle })
+    Ok(Running { handle, ended, threads, threads_end, journal, writing })
 }

@@ -50,9 +50,9 @@ type Promise = oneshot::Sender<Result<(), StoreError>>;
 
 #[derive(Default)]
 struct Waiting {
-    changes: BTreeMap<Name, Arc<Change>>,
+    changes: BTreeMap<Name, Change>,
     /// Those of the batch that is under way.
-    writing: BTreeMap<Name, Arc<Change>>,
+    writing: BTreeSet<Name>,
     promises: BTreeMap<Name, Vec<Promise>>,
     /// Sessions that may have more requests than are kept.
     untrimmed: BTreeSet<SessionId>,
@@ -92,7 +92,7 @@ impl Journal {
 
     /// Notes what a later process must know of a session.
     pub(crate) fn note(&self, entry: &Arc<SessionEntry>, remembered: Remembered) {
-        let change = Arc::new(Change::Write(Arc::clone(entry), remembered));
+        let change = Change::Write(Arc::clone(entry), remembered);
         self.waiting().changes.insert((entry.id.clone(), None), change);
         self.0.wake.notify_one();
     }
@@ -104,7 +104,7 @@ impl Journal {
             waiting.untrimmed.insert(session.clone());
         }
         let name = (session.clone(), Some(ended.req_id.clone()));
-        waiting.changes.insert(name, Arc::new(Change::Outcome(ended)));
+        waiting.changes.insert(name, Change::Outcome(ended));
         drop(waiting);
         self.0.wake.notify_one();
     }
@@ -136,7 +136,7 @@ impl Journal {
                 waiting.answer(&name, &Ok(()));
             }
         }
-        waiting.changes.insert((id.clone(), None), Arc::new(Change::Remove(ticket)));
+        waiting.changes.insert((id.clone(), None), Change::Remove(ticket));
         drop(waiting);
         self.0.wake.notify_one();
     }
@@ -162,7 +162,7 @@ impl Journal {
     async fn written(&self, name: Name) -> Result<(), StoreError> {
         let written = {
             let mut waiting = self.waiting();
-            if !waiting.changes.contains_key(&name) && !waiting.writing.contains_key(&name) {
+            if !waiting.changes.contains_key(&name) && !waiting.writing.contains(&name) {
                 return Ok(());
             }
             let (promise, written) = oneshot::channel();
@@ -181,7 +181,7 @@ impl Journal {
     pub async fn flush(&self) -> usize {
         let names: BTreeSet<Name> = {
             let waiting = self.waiting();
-            waiting.changes.keys().chain(waiting.writing.keys()).cloned().collect()
+            waiting.changes.keys().chain(&waiting.writing).cloned().collect()
         };
         let mut unwritten = 0;
         for name in names {
@@ -190,10 +190,8 @@ impl Journal {
         unwritten
     }
 
-    /// Writes what is noted, for ever. One runs at a time; one that was dropped is followed by another, which begins with
-    /// what the first had under way.
+    /// Writes what is noted, for ever.
     pub async fn run(self) {
-        self.take_over();
         loop {
             let changes = self.take();
             if changes.is_empty() {
@@ -219,14 +217,7 @@ impl Journal {
         true
     }
 
-    fn take_over(&self) {
-        let mut waiting = self.waiting();
-        for (name, change) in std::mem::take(&mut waiting.writing) {
-            waiting.put_back(name, change);
-        }
-    }
-
-    fn take(&self) -> BTreeMap<Name, Arc<Change>> {
+    fn take(&self) -> BTreeMap<Name, Change> {
         let mut waiting = self.waiting();
         let mut taken = BTreeMap::new();
         while taken.len() < GROUP
@@ -234,12 +225,12 @@ impl Journal {
         {
             taken.insert(id, change);
         }
-        waiting.writing.clone_from(&taken);
+        waiting.writing = taken.keys().cloned().collect();
         taken
     }
 
     /// Writes one batch. What does not fit, and all of it where it fails, waits again.
-    async fn write(&self, changes: BTreeMap<Name, Arc<Change>>) -> Result<(), StoreError> {
+    async fn write(&self, changes: BTreeMap<Name, Change>) -> Result<(), StoreError> {
         let mut batch = Batch::new();
         let (mut written, mut later) = (BTreeMap::new(), BTreeMap::new());
         let mut refused = BTreeMap::new();
@@ -267,7 +258,7 @@ impl Journal {
             }
         }
         // The loss of power may cost the outcome of a request, and nothing that a session is or was told to be.
-        let only_outcomes = written.values().all(|change| matches!(**change, Change::Outcome(_)));
+        let only_outcomes = written.values().all(|change| matches!(change, Change::Outcome(_)));
         let batch = if only_outcomes { batch.logged() } else { batch };
         let result = if batch.is_empty() { Ok(()) } else { self.0.records.commit(batch).await.map(drop) };
         self.note_written(written, later, refused, &result);
@@ -294,8 +285,8 @@ impl Journal {
 
     fn note_written(
         &self,
-        written: BTreeMap<Name, Arc<Change>>,
-        later: BTreeMap<Name, Arc<Change>>,
+        written: BTreeMap<Name, Change>,
+        later: BTreeMap<Name, Change>,
         refused: BTreeMap<Name, StoreError>,
         result: &Result<(), StoreError>,
     ) {
@@ -323,11 +314,9 @@ impl Journal {
 
 impl Waiting {
     /// Lets a change wait again, unless something newer does or its session is being removed.
-    fn put_back(&mut self, name: Name, change: Arc<Change>) {
+    fn put_back(&mut self, name: Name, change: Change) {
         let session = (name.0.clone(), None);
-        if name.1.is_none()
-            || !self.changes.get(&session).is_some_and(|change| matches!(**change, Change::Remove(_)))
-        {
+        if name.1.is_none() || !matches!(self.changes.get(&session), Some(Change::Remove(_))) {
             self.changes.entry(name).or_insert(change);
         }
     }
