@@ -15,6 +15,7 @@ mod events;
 mod idempotency;
 mod ingress;
 mod openapi;
+mod outcome;
 mod page;
 mod patching;
 mod plane;

@@ -5,33 +5,27 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, http::header, web};
-use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::BytesMut;
-use prost::encoding::encode_varint;
-use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
-use utoipa::{IntoParams, ToSchema};
+use actix_web::{HttpRequest, HttpResponse, http::header, web};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::{
     App, Problem,
     auth::Scope,
     body, idempotency,
-    sending::{self, Target, Turn},
+    outcome::{self, RequestView},
+    sending::{self, Sent, Target, Turn},
     sessions::find,
     upload::{Promised, Unfinished, Upload},
 };
 use crate::{
-    outbox::{Outcome, Record},
-    session::{AskRequest, Finished, SessionEntry, Watch, Which},
+    outbox::Record,
+    session::{AskRequest, SessionEntry, Watch, Which},
     wire,
 };
 
 /// How often it is looked whether a request that was sent before has its outcome.
 const OUTCOME_PAUSE: Duration = Duration::from_millis(50);
-
-/// The media type of frames as length-delimited protobuf.
-const PROTOBUF: &str = "application/x-protobuf";
 
 /// The query of `POST .../requests`.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -79,74 +73,6 @@ impl SendQuery {
     }
 }
 
-/// A request in JSON.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Request, example = json!({
-    "req_id": "20260102030405_1k9ff0", "outcome": "completed", "code": null, "reason": null,
-    "audio_bytes": 64000, "audio_ms": 2000, "frame_count": 50, "breaks": 0, "first_frame_ms": 120, "total_ms": 2105
-}))]
-pub(super) struct RequestView {
-    /// Its id.
-    req_id: String,
-    /// `completed`, `interrupted` or `failed`; null while it is open.
-    outcome: Option<&'static str>,
-    /// The code of a failure.
-    code: Option<&'static str>,
-    /// Why it failed, in words.
-    reason: Option<String>,
-    /// Bytes of its audio that were accepted.
-    audio_bytes: u64,
-    /// The length of the audio, where the format tells.
-    audio_ms: Option<u64>,
-    /// Frames that came.
-    frame_count: u64,
-    /// Connections that ended while it was answered on them.
-    breaks: u32,
-    /// From its first accepted audio until its first frame.
-    first_frame_ms: Option<u64>,
-    /// From its first accepted audio until its outcome.
-    total_ms: Option<u64>,
-    /// Its frames in base64, where they were asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    frames: Option<Vec<String>>,
-    /// Frames beyond what is kept for an answer.
-    #[serde(skip_serializing_if = "is_zero")]
-    #[schema(required = false)]
-    frames_left_out: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
-const fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-impl RequestView {
-    fn of(entry: &SessionEntry, record: &Record) -> Self {
-        Self {
-            req_id: record.req_id.clone(),
-            outcome: record.outcome.map(Outcome::as_str),
-            code: record.outcome.and_then(Outcome::code).map(crate::errors::ErrorCode::as_str),
-            reason: record.reason.clone(),
-            audio_bytes: record.audio_bytes,
-            audio_ms: entry
-                .spec
-                .load()
-                .bytes_per_second()
-                .map(|rate| record.audio_bytes.saturating_mul(1000) / u64::from(rate.max(1))),
-            frame_count: record.frames,
-            breaks: record.breaks,
-            first_frame_ms: record.first_frame_after().map(millis),
-            total_ms: record.total().map(millis),
-            frames: None,
-            frames_left_out: 0,
-        }
-    }
-}
-
 /// `POST /v1/sessions/{id}/requests`: the body is audio in the session's format (for PCM, a WAV file
 /// too), and is passed on as it comes.
 #[utoipa::path(
@@ -188,7 +114,7 @@ pub(super) async fn send(
             sending::is_the_same(&app, &target, payload, body.as_deref()).await?;
             let record = outcome_before(&app, &entry, &req_id, query.wait).await?;
             return Ok(match record {
-                Some(record) if query.wait => replayed(&entry, &record),
+                Some(record) if query.wait => outcome::replayed(&entry, &record),
                 record => sending::again(&req_id, answer, record.as_ref()),
             });
         }
@@ -213,7 +139,7 @@ pub(super) async fn send(
         promised: if target.begins && !query.wait && key.is_none() { Promised::Wanted } else { Promised::No },
     };
     let passed_on = upload.pass_on(payload, length, query.end).await;
-    upload.answer(passed_on, &query, &request).await
+    upload.answer(passed_on, query.wait, &request).await
 }
 
 /// What became of a request that was sent before; with `wait`, when it has its outcome.
@@ -233,26 +159,6 @@ async fn outcome_before(
     sending::account(app, entry, req_id).await
 }
 
-/// The outcome of a request that was sent before. Its frames went to whoever waited for them then.
-fn replayed(entry: &SessionEntry, record: &Record) -> HttpResponse {
-    HttpResponse::Ok().insert_header((idempotency::REPLAYED, "true")).json(RequestView::of(entry, record))
-}
-
-/// Audio that was accepted.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Sent {
-    /// The request that it belongs to.
-    req_id: String,
-    /// Bytes of audio in this body.
-    audio_bytes: u64,
-}
-
-impl Sent {
-    pub(super) fn new(req_id: &str, audio_bytes: u64) -> Self {
-        Self { req_id: req_id.to_owned(), audio_bytes }
-    }
-}
-
 fn content_length(request: &HttpRequest) -> Option<usize> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -263,54 +169,6 @@ fn check_length(length: Option<usize>, bound: usize) -> Result<(), Problem> {
         Some(length) if length > bound => Err(Problem::too_large(bound)),
         Some(_) | None => Ok(()),
     }
-}
-
-pub(super) async fn answer_when_finished(
-    entry: &SessionEntry,
-    finished: oneshot::Receiver<Finished>,
-    request: &HttpRequest,
-) -> Result<HttpResponse, Problem> {
-    // The ledger gives every request its outcome by a deadline, so this wait has the same.
-    let finished = finished.await.map_err(|_| {
-        Problem::new(
-            StatusCode::CONFLICT,
-            "notWatched",
-            "somebody else waits for this request; ask for its outcome by its id",
-        )
-    })?;
-    let accept =
-        request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if accept.contains(PROTOBUF) {
-        return Ok(delimited(&finished));
-    }
-    let mut view = RequestView::of(entry, &finished.record);
-    if !finished.frames.is_empty() {
-        view.frames = Some(finished.frames.iter().map(|frame| STANDARD.encode(frame)).collect());
-    }
-    view.frames_left_out = finished.frames_left_out;
-    Ok(HttpResponse::Ok().json(view))
-}
-
-/// Frames as the service sent them, each behind its length as a varint.
-fn delimited(finished: &Finished) -> HttpResponse {
-    let mut body = BytesMut::with_capacity(finished.frames.iter().map(|frame| frame.len() + 5).sum());
-    for frame in &finished.frames {
-        encode_varint(frame.len() as u64, &mut body);
-        body.extend_from_slice(frame);
-    }
-    let record = &finished.record;
-    let mut response = HttpResponse::Ok();
-    response
-        .content_type(PROTOBUF)
-        .insert_header(("Greenroom-Req-Id", record.req_id.as_str()))
-        .insert_header(("Greenroom-Outcome", record.outcome.map_or("open", Outcome::as_str)));
-    if let Some(code) = record.outcome.and_then(Outcome::code) {
-        response.insert_header(("Greenroom-Code", code.as_str()));
-    }
-    if finished.frames_left_out > 0 {
-        response.insert_header(("Greenroom-Frames-Left-Out", finished.frames_left_out));
-    }
-    response.body(body.freeze())
 }
 
 /// `GET /v1/sessions/{id}/requests/{req_id}`.

@@ -6,8 +6,10 @@
 use actix_web::{HttpResponse, http::StatusCode, web};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::digest::{Context, SHA256};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{App, Problem, body, idempotency, requests::Sent};
+use super::{App, Problem, body, idempotency};
 use crate::{
     manager::Unreachable,
     outbox::Record,
@@ -48,12 +50,21 @@ fn told(digest: Context) -> String {
     STANDARD.encode(digest.finish())
 }
 
+/// Audio that was accepted.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Sent {
+    /// The request that it belongs to.
+    req_id: String,
+    /// Bytes of audio in this body.
+    audio_bytes: u64,
+}
+
 /// What is answered to audio that was taken.
 pub(super) fn accepted(req_id: &str, audio_bytes: u64) -> StoredAnswer {
     StoredAnswer {
         status: StatusCode::ACCEPTED.as_u16(),
         headers: vec![("content-type".to_owned(), "application/json".to_owned())],
-        body: serde_json::to_string(&Sent::new(req_id, audio_bytes)).unwrap_or_default(),
+        body: serde_json::to_string(&Sent { req_id: req_id.to_owned(), audio_bytes }).unwrap_or_default(),
     }
 }
 

@@ -10,8 +10,7 @@ use tokio::sync::oneshot;
 use super::{
     App, Problem,
     audio::{self, Intake},
-    body, idempotency,
-    requests::{SendQuery, answer_when_finished},
+    body, idempotency, outcome,
     sending::{self, Keyed},
 };
 use crate::{
@@ -183,7 +182,7 @@ impl Upload<'_> {
     pub(super) async fn answer(
         mut self,
         passed_on: Result<(), Problem>,
-        query: &SendQuery,
+        wait: bool,
         request: &HttpRequest,
     ) -> Result<HttpResponse, Problem> {
         let passed_on = match passed_on {
@@ -199,7 +198,7 @@ impl Upload<'_> {
             (Ok(()), finished) => {
                 self.unfinished.req_id = None;
                 match finished {
-                    Some(finished) if query.wait => self.answer_when_finished(finished, request).await,
+                    Some(finished) if wait => self.answer_when_finished(finished, request).await,
                     Some(_) | None => {
                         let answer = sending::accepted(self.request.req_id(), self.sent as u64);
                         Ok(idempotency::response(&answer, false))
@@ -207,7 +206,7 @@ impl Upload<'_> {
                 }
             }
             // Whoever waits for the outcome gets it, also when it came before the end of the body.
-            (Err(problem), Some(finished)) if query.wait && problem.is_request_ended() => {
+            (Err(problem), Some(finished)) if wait && problem.is_request_ended() => {
                 self.answer_when_finished(finished, request).await
             }
             (Err(problem), _) if self.sent > 0 => Err(problem.about_request(self.request.req_id())),
@@ -232,7 +231,7 @@ impl Upload<'_> {
         finished: oneshot::Receiver<Finished>,
         request: &HttpRequest,
     ) -> Result<HttpResponse, Problem> {
-        let answer = answer_when_finished(self.entry, finished, request).await?;
+        let answer = outcome::when_finished(self.entry, finished, request).await?;
         let written = self.app.manager.journal().settled_request(&self.entry.id, self.request.req_id()).await;
         written.map_err(|error| Problem::unwritten(self.request.req_id(), error))?;
         Ok(answer)
