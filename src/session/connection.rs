@@ -227,7 +227,7 @@ impl Connection {
                     SocketEvent::Animation { animation, bytes } => {
                         self.animation(animation.req_id(&bytes), animation.end, &bytes, connection_id);
                     }
-                    SocketEvent::Frame { data, bytes } => self.frame(data, &bytes, connection_id),
+                    SocketEvent::Frame { data, bytes } => self.frame(*data, &bytes, connection_id),
                     SocketEvent::Room => {}
                     SocketEvent::RequestFailed { error, bytes } => {
                         self.request_failed(*error, &bytes, connection_id);

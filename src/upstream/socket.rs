@@ -43,8 +43,8 @@ const PHASE: Phase = Phase::WebsocketRuntime;
 pub enum SocketEvent {
     /// A message of the service; see [`SocketEvent::Animation`] for the usual one.
     Frame {
-        /// The message, decoded. Its byte fields share memory with `bytes`.
-        data: Data,
+        /// The message, decoded. Its byte fields share memory with `bytes`. Boxed, as [`SocketEvent::Ended`] is.
+        data: Box<Data>,
         /// The message as it came, to be relayed. It shares the read buffer's memory, which lives as long as
         /// this does: copy what is kept for long.
         bytes: Bytes,
@@ -307,7 +307,7 @@ impl Socket {
                 | Data::ClientPause(_)
                 | Data::ClientResume(_)
                 | Data::ServerPlaybackState(_)),
-            )) => Some(SocketEvent::Frame { data, bytes }),
+            )) => Some(SocketEvent::Frame { data: Box::new(data), bytes }),
             Err(error) => Some(self.end(End::Violation(error.to_string()), Some(CloseCode::Invalid), cx)),
         }
     }

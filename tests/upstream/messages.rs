@@ -39,7 +39,8 @@ async fn a_message_is_delivered_as_the_bytes_that_came_without_a_copy() {
     sent.extend([0x78, 0x2a]);
     peer.send(Message::Binary(sent.clone().into())).await;
     match soon("a frame", socket.next(&Policy::default())).await {
-        SocketEvent::Frame { data: Data::ServerResponseAnimation(data), bytes } => {
+        SocketEvent::Frame { data, bytes } => {
+            let Data::ServerResponseAnimation(data) = *data else { panic!("a frame was due, not {data:?}") };
             assert_eq!(bytes, sent);
             assert!(bytes.as_ptr_range().contains(&data.animation.as_ptr()), "the payload was copied");
         }

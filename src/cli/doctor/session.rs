@@ -162,25 +162,28 @@ async fn speak(socket: &mut Socket, policy: &Policy) -> Result<String, SessionEr
     let (mut frames, mut first) = (0_u32, None);
     let answer = timeout(ANSWER_WITHIN, async {
         loop {
-            match socket.next(policy).await {
+            let end = match socket.next(policy).await {
                 SocketEvent::Ended(error) | SocketEvent::RequestFailed { error, .. } => return Err(*error),
-                SocketEvent::Animation { animation, bytes } if animation.req_id(&bytes) == req_id => {
-                    frames += 1;
-                    first.get_or_insert(started.elapsed());
-                    if animation.end {
-                        return Ok(());
+                SocketEvent::Animation { animation, bytes } => {
+                    (animation.req_id(&bytes) == req_id).then_some(animation.end)
+                }
+                SocketEvent::Frame { data, .. } => {
+                    if let Data::ServerResponseAnimation(frame) = *data
+                        && frame.req_id == req_id
+                    {
+                        Some(frame.end)
+                    } else {
+                        None
                     }
                 }
-                SocketEvent::Frame { data: Data::ServerResponseAnimation(frame), .. }
-                    if frame.req_id == req_id =>
-                {
-                    frames += 1;
-                    first.get_or_insert(started.elapsed());
-                    if frame.end {
-                        return Ok(());
-                    }
+                SocketEvent::Room => None,
+            };
+            if let Some(end) = end {
+                frames += 1;
+                first.get_or_insert(started.elapsed());
+                if end {
+                    return Ok(());
                 }
-                SocketEvent::Animation { .. } | SocketEvent::Frame { .. } | SocketEvent::Room => {}
             }
         }
     });
