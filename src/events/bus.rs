@@ -184,6 +184,23 @@ impl Follower {
         heard
     }
 
+    /// Passes over all that was published until now.
+    pub fn skip(&mut self) {
+        let bus = self.bus.clone();
+        let ring = bus.ring();
+        self.place = ring.dropped + ring.kept.len() as u64;
+        self.lacks = false;
+    }
+
+    /// Waits until nothing more will come, whatever is published: whoever waits here costs nobody who publishes anything.
+    pub async fn end(&mut self) {
+        while !*self.closed.borrow_and_update() {
+            if self.closed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits until there is something to hear, and gives it; `None` when nothing more will come. Safe to cancel.
     pub async fn next(&mut self) -> Option<Vec<Heard>> {
         loop {
@@ -231,6 +248,24 @@ mod tests {
             Heard::Event(_) => None,
         };
         heard.iter().filter_map(gap).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_passed_over_is_neither_heard_nor_missed() {
+        let bus = Bus::with_capacity(4);
+        let mut follower = bus.follow(Since::Now);
+        publish(&bus, 9);
+        follower.skip();
+        let later = publish(&bus, 2);
+        let heard = follower.ready();
+        assert_eq!((ids(&heard), gaps(&heard)), (later, vec![]));
+        publish(&bus, 1);
+        assert!(
+            futures_util::FutureExt::now_or_never(follower.end()).is_none(),
+            "what is published is no end"
+        );
+        bus.close();
+        follower.end().await;
     }
 
     #[test]

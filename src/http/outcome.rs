@@ -95,35 +95,47 @@ pub(super) fn replayed(entry: &SessionEntry, record: &Record) -> HttpResponse {
     HttpResponse::Ok().insert_header((idempotency::REPLAYED, "true")).json(RequestView::of(entry, record))
 }
 
-/// Waits for a request's outcome, and answers with it: with the frames themselves, where the caller wants protobuf.
+/// Waits for a request's outcome and for its writing, and answers with it: with the frames themselves, where the caller
+/// wants protobuf.
 ///
 /// # Errors
 ///
-/// Somebody else waits for it.
+/// Somebody else waits for it, or it could not be written.
 pub(super) async fn when_finished(
     entry: &SessionEntry,
     finished: oneshot::Receiver<Finished>,
     request: &HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     // The ledger gives every request its outcome by a deadline, so this wait has the same.
-    let finished = finished.await.map_err(|_| {
+    let mut finished = finished.await.map_err(|_| {
         Problem::new(
             StatusCode::CONFLICT,
             "notWatched",
             "somebody else waits for this request; ask for its outcome by its id",
         )
     })?;
+    let written = finished.written.take();
+    // Made while it is being written.
+    let answer = rendered(entry, &finished, request);
+    if let Some(written) = written {
+        let result = written.done().await;
+        result.map_err(|error| Problem::unwritten(&finished.record.req_id, error))?;
+    }
+    Ok(answer)
+}
+
+fn rendered(entry: &SessionEntry, finished: &Finished, request: &HttpRequest) -> HttpResponse {
     let accept =
         request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains(PROTOBUF) {
-        return Ok(delimited(&finished));
+        return delimited(finished);
     }
     let mut view = RequestView::of(entry, &finished.record);
     if !finished.frames.is_empty() {
         view.frames = Some(finished.frames.iter().map(|frame| STANDARD.encode(frame)).collect());
     }
     view.frames_left_out = finished.frames_left_out;
-    Ok(HttpResponse::Ok().json(view))
+    HttpResponse::Ok().json(view)
 }
 
 /// Frames as the service sent them, each behind its length as a varint.

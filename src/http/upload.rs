@@ -231,9 +231,6 @@ impl Upload<'_> {
         finished: oneshot::Receiver<Finished>,
         request: &HttpRequest,
     ) -> Result<HttpResponse, Problem> {
-        let answer = outcome::when_finished(self.entry, finished, request).await?;
-        let written = self.app.manager.journal().settled_request(&self.entry.id, self.request.req_id()).await;
-        written.map_err(|error| Problem::unwritten(self.request.req_id(), error))?;
-        Ok(answer)
+        outcome::when_finished(self.entry, finished, request).await
     }
 }

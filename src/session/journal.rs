@@ -3,7 +3,12 @@
 //! A session notes what a later process must know and goes on; whoever promised something waits for it with
 //! [`Journal::settled`]. Of one session only the latest waits, and one batch is under way at a time: a storm in which
 //! every session changes writes as much as the disk takes, and the rest is overtaken by what comes after. A batch of
-//! nothing but outcomes of requests does not wait for the disk.
+//! nothing but outcomes of requests does not wait for the disk, and an outcome that somebody waits for does not come by
+//! here ([`outcome`]).
+
+mod outcome;
+
+pub use outcome::OutcomeWrite;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,6 +36,8 @@ const GROUP: usize = Batch::MAX_CHANGES / 4;
 const FULL: usize = Batch::MAX_BYTES / 2;
 /// How long after a failure what it left is tried again: the store itself looks after its disk once a second.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// How long the outcome of a request for which nobody waits, waits for others: what a kill may cost of it.
+const LINGER: Duration = Duration::from_millis(20);
 /// How long a promise is waited for: longer than the store's own deadline, whatever that is.
 const PROMISE: Duration = Duration::from_secs(65);
 
@@ -46,6 +53,14 @@ enum Change {
     Remove(Option<Ticket>),
 }
 
+/// When something is to be written.
+enum Urgency {
+    Now,
+    /// After [`LINGER`]: nothing but outcomes.
+    Lingers,
+    Nothing,
+}
+
 type Promise = oneshot::Sender<Result<(), StoreError>>;
 
 #[derive(Default)]
@@ -53,6 +68,8 @@ struct Waiting {
     changes: BTreeMap<Name, Change>,
     /// Those of the batch that is under way.
     writing: BTreeSet<Name>,
+    /// Outcomes that are being written for whoever waits for them.
+    apart: BTreeSet<Name>,
     promises: BTreeMap<Name, Vec<Promise>>,
     /// Sessions that may have more requests than are kept.
     untrimmed: BTreeSet<SessionId>,
@@ -63,6 +80,8 @@ struct Inner {
     records: Records,
     waiting: Mutex<Waiting>,
     wake: Notify,
+    /// Wakes for what may linger.
+    outcomes: Notify,
 }
 
 /// The one writer of sessions that exist.
@@ -72,7 +91,8 @@ pub struct Journal(Arc<Inner>);
 impl Journal {
     /// A journal into `records`; it writes while [`Journal::run`] runs.
     pub fn new(records: Records, chronicle: Chronicle) -> Self {
-        Self(Arc::new(Inner { chronicle, records, waiting: Mutex::default(), wake: Notify::new() }))
+        let (waiting, wake, outcomes) = (Mutex::default(), Notify::new(), Notify::new());
+        Self(Arc::new(Inner { chronicle, records, waiting, wake, outcomes }))
     }
 
     /// What happens to sessions.
@@ -97,7 +117,7 @@ impl Journal {
         self.0.wake.notify_one();
     }
 
-    /// Notes the outcome of a request; with `trim`, the session may have too many now.
+    /// Notes the outcome of a request for which nobody waits; with `trim`, the session may have too many now.
     pub(super) fn note_request(&self, session: &SessionId, ended: RequestRecord, trim: bool) {
         let mut waiting = self.waiting();
         if trim {
@@ -106,7 +126,7 @@ impl Journal {
         let name = (session.clone(), Some(ended.req_id.clone()));
         waiting.changes.insert(name, Change::Outcome(ended));
         drop(waiting);
-        self.0.wake.notify_one();
+        self.0.outcomes.notify_one();
     }
 
     /// Whether a session could be written with this spec, as far as that can be known without writing it.
@@ -162,7 +182,10 @@ impl Journal {
     async fn written(&self, name: Name) -> Result<(), StoreError> {
         let written = {
             let mut waiting = self.waiting();
-            if !waiting.changes.contains_key(&name) && !waiting.writing.contains(&name) {
+            if waiting.changes.contains_key(&name) {
+                // It lingers no more.
+                self.0.wake.notify_one();
+            } else if !waiting.writing.contains(&name) && !waiting.apart.contains(&name) {
                 return Ok(());
             }
             let (promise, written) = oneshot::channel();
@@ -181,7 +204,7 @@ impl Journal {
     pub async fn flush(&self) -> usize {
         let names: BTreeSet<Name> = {
             let waiting = self.waiting();
-            waiting.changes.keys().chain(&waiting.writing).cloned().collect()
+            waiting.changes.keys().chain(&waiting.writing).chain(&waiting.apart).cloned().collect()
         };
         let mut unwritten = 0;
         for name in names {
@@ -193,13 +216,22 @@ impl Journal {
     /// Writes what is noted, for ever.
     pub async fn run(self) {
         loop {
-            let changes = self.take();
-            if changes.is_empty() {
-                if !self.trim().await {
-                    self.0.wake.notified().await;
+            let urgency = self.waiting().urgency();
+            match urgency {
+                Urgency::Now => {}
+                // Or less, where something comes that does not.
+                Urgency::Lingers => drop(tokio::time::timeout(LINGER, self.0.wake.notified()).await),
+                Urgency::Nothing => {
+                    if !self.trim().await {
+                        tokio::select! {
+                            () = self.0.wake.notified() => {}
+                            () = self.0.outcomes.notified() => {}
+                        }
+                    }
+                    continue;
                 }
-                continue;
             }
+            let changes = self.take();
             if let Err(error) = self.write(changes).await {
                 tracing::warn!(%error, "sessions could not be written, it is tried again");
                 tokio::time::sleep(TRY_AGAIN).await;
@@ -219,12 +251,17 @@ impl Journal {
 
     fn take(&self) -> BTreeMap<Name, Change> {
         let mut waiting = self.waiting();
-        let mut taken = BTreeMap::new();
+        let (mut taken, mut held) = (BTreeMap::new(), Vec::new());
         while taken.len() < GROUP
-            && let Some((id, change)) = waiting.changes.pop_first()
+            && let Some((name, change)) = waiting.changes.pop_first()
         {
-            taken.insert(id, change);
+            if waiting.is_held(&name, &change) {
+                held.push((name, change));
+            } else {
+                taken.insert(name, change);
+            }
         }
+        waiting.changes.extend(held);
         waiting.writing = taken.keys().cloned().collect();
         taken
     }
@@ -313,6 +350,25 @@ impl Journal {
 }
 
 impl Waiting {
+    /// Whether a change must wait: what is being written of a session would be left behind by its removal. The end of
+    /// that wakes the journal.
+    fn is_held(&self, name: &Name, change: &Change) -> bool {
+        matches!(change, Change::Remove(_)) && self.apart.iter().any(|(session, _)| *session == name.0)
+    }
+
+    fn urgency(&self) -> Urgency {
+        let mut urgency = Urgency::Nothing;
+        for (name, change) in &self.changes {
+            match change {
+                Change::Outcome(_) => urgency = Urgency::Lingers,
+                Change::Write(..) => return Urgency::Now,
+                Change::Remove(_) if self.is_held(name, change) => {}
+                Change::Remove(_) => return Urgency::Now,
+            }
+        }
+        urgency
+    }
+
     /// Lets a change wait again, unless something newer does or its session is being removed.
     fn put_back(&mut self, name: Name, change: Change) {
         let session = (name.0.clone(), None);

@@ -6,7 +6,7 @@ use actix::Message;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::Snapshot;
+use super::{OutcomeWrite, Snapshot};
 use crate::{
     errors::{ErrorCode, SessionError},
     outbox::{HoldFate, InterruptFate, Record, Refusal},
@@ -91,7 +91,7 @@ pub struct Accepted {
 }
 
 /// A request that has its outcome.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Finished {
     /// Its account.
     pub record: Record,
@@ -99,6 +99,8 @@ pub struct Finished {
     pub frames: Vec<Bytes>,
     /// Frames that were left out, since the bound on collected frames was reached.
     pub frames_left_out: u64,
+    /// That this is being written, where it was promised that it outlives the process.
+    pub written: Option<OutcomeWrite>,
 }
 
 /// Why audio was not accepted.

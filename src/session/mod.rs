@@ -56,7 +56,7 @@ pub use client_messages::{
 };
 pub use clock::Clock;
 pub(crate) use configuration::Configuration;
-pub use journal::Journal;
+pub use journal::{Journal, OutcomeWrite};
 pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,
     Interrupt, Operate, Operation, Pause, Reconfigure, Resume, SendAudio, ShedCopies, Watch, Which,

@@ -1,6 +1,6 @@
 //! Tells metrics and log of requests that got their outcome.
 
-use super::{SessionContext, record::ended_request, state::Session};
+use super::{OutcomeWrite, SessionContext, record::ended_request, state::Session};
 use crate::{
     events::{RequestEnd, What},
     outbox::{Outcome, Record},
@@ -21,26 +21,39 @@ pub(super) enum Teller {
 
 /// Tells metrics and log of the requests that got their outcome, and whoever watches them.
 pub(super) fn report_settled(context: &SessionContext, session: &mut Session, teller: Teller) {
-    while let Some(record) = session.next_settled() {
+    while let Some((record, watcher)) = session.next_settled() {
+        // First, so that it is written while the rest is done.
+        let written = keep(context, session, &record, watcher.is_some());
         report(context, &record);
         tell(context, session, &record);
-        keep(context, session, &record);
         if teller == Teller::Session {
             session.tell_outcome(&record);
+        }
+        if let Some(watcher) = watcher {
+            watcher.finish(record, written);
         }
     }
     context.outbox.settle(&mut session.ledger);
 }
 
-/// Notes the outcome of a request that was promised, and at the first and at times that there are too many.
-fn keep(context: &SessionContext, session: &mut Session, record: &Record) {
+/// Keeps the outcome of a request that was promised, and at the first and at times looks that there are not too many.
+fn keep(
+    context: &SessionContext,
+    session: &mut Session,
+    record: &Record,
+    is_awaited: bool,
+) -> Option<OutcomeWrite> {
     if !session.kept.remove(&record.req_id) {
-        return;
+        return None;
     }
-    if let Some(ended) = ended_request(record) {
-        context.journal.note_request(&context.entry.id, ended, session.outcomes.is_multiple_of(TRIM_EVERY));
-        session.outcomes += 1;
+    let ended = ended_request(record)?;
+    let (id, trim) = (&context.entry.id, session.outcomes.is_multiple_of(TRIM_EVERY));
+    session.outcomes += 1;
+    if is_awaited {
+        return Some(context.journal.write_request(id, ended, trim));
     }
+    context.journal.note_request(id, ended, trim);
+    None
 }
 
 fn tell(context: &SessionContext, session: &Session, record: &Record) {

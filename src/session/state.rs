@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    Farewell, SessionContext,
+    Farewell, OutcomeWrite, SessionContext,
     configuration::{Configuration, Confirmation},
     messages::{Finished, Watch},
     outlet::Outlet,
@@ -47,7 +47,8 @@ pub(super) struct Link {
     pub(super) gone: JoinHandle<()>,
 }
 
-struct Watcher {
+/// Whoever waits for the outcome of a request, and what is collected for the answer.
+pub(super) struct Watcher {
     wants: Watch,
     tell: oneshot::Sender<Finished>,
     frames: Vec<Bytes>,
@@ -218,23 +219,21 @@ impl Session {
         }
     }
 
-    /// The next request that has its outcome; whoever watches it is told here.
-    pub(super) fn next_settled(&mut self) -> Option<Record> {
+    /// The next request that has its outcome, and who watches it.
+    pub(super) fn next_settled(&mut self) -> Option<(Record, Option<Watcher>)> {
         let record = self.ledger.next_settled()?;
-        if let Some(watcher) = self.watchers.remove(&record.req_id) {
-            let finished = Finished {
-                record: record.clone(),
-                frames: watcher.frames,
-                frames_left_out: watcher.left_out,
-            };
-            // Whoever asked may have gone; the outcome can still be had by the request's id.
-            drop(watcher.tell.send(finished));
-        }
-        Some(record)
+        let watcher = self.watchers.remove(&record.req_id);
+        Some((record, watcher))
     }
 }
 
 impl Watcher {
+    /// Tells the outcome. Whoever asked may have gone; it can still be had by the request's id.
+    pub(super) fn finish(self, record: Record, written: Option<OutcomeWrite>) {
+        let finished = Finished { record, frames: self.frames, frames_left_out: self.left_out, written };
+        drop(self.tell.send(finished));
+    }
+
     fn collect(&mut self, message: &Bytes, req_id: Option<&str>) {
         match self.wants {
             Watch::Outcome => {}

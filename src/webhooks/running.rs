@@ -78,6 +78,16 @@ async fn deliver<P: Post + 'static>(webhooks: Webhooks, mut follower: Follower, 
         for endpoint in endpoints.values().filter(|endpoint| endpoint.needs_worker()) {
             workers.spawn_local(worker::run(Arc::clone(endpoint), Rc::clone(&post)));
         }
+        if endpoints.is_empty() {
+            tokio::select! {
+                () = follower.end() => break,
+                () = webhooks.0.changed.notified() => {}
+            }
+            // What was told to nobody is not told to whoever is there now.
+            follower.skip();
+            mapper.forget();
+            continue;
+        }
         let heard = tokio::select! {
             heard = follower.next() => heard,
             () = webhooks.0.changed.notified() => continue,
@@ -123,5 +133,81 @@ pub(super) fn tell(webhooks: &Webhooks, mapper: &mut Mapper, heard: &Heard, now:
             webhooks.0.metrics.dropped(DropReason::Gap, missed);
             tracing::error!(missed, "events came faster than webhooks were made of them; some are not told");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, collections::BTreeMap};
+
+    use futures_util::{FutureExt as _, future::LocalBoxFuture};
+
+    use super::*;
+    use crate::{
+        config,
+        errors::ErrorCode,
+        events::{StateChange, What},
+        recovery::{Moment, SessionId, StateName, TenantId},
+        webhooks::client::{Ended, Request},
+    };
+
+    /// Takes everything.
+    #[derive(Default)]
+    struct Taker(RefCell<Vec<String>>);
+
+    impl Post for Taker {
+        fn post(&self, request: Request) -> LocalBoxFuture<'static, Ended> {
+            self.0.borrow_mut().push(String::from_utf8_lossy(&request.body).into_owned());
+            async { Ended::answered(204, None) }.boxed_local()
+        }
+    }
+
+    fn configured(text: &str) -> Config {
+        config::parse(text, "test.toml", &BTreeMap::new()).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    fn fail(bus: &Bus, session: &str) {
+        let what = What::State(StateChange {
+            from: Some(StateName::Running),
+            to: StateName::Failed,
+            code: Some(ErrorCode::AvatarNotFound),
+            parked_by: None,
+            next_attempt_at: None,
+            recovered_after: None,
+            budget_exhausted: false,
+        });
+        let now = Moment::at(Duration::from_secs(1));
+        bus.publish(now, Some(TenantId::from("acme")), Some(SessionId::from(session)), what);
+    }
+
+    #[actix_rt::test]
+    async fn the_first_endpoint_hears_what_happens_from_when_it_is_there() {
+        let (bus, taker, metrics) = (Bus::default(), Rc::new(Taker::default()), Metrics::new(1));
+        let webhooks = Webhooks::new(&configured(""), metrics.webhooks().clone());
+        let post = Rc::clone(&taker);
+        let delivering = actix_rt::spawn(deliver(webhooks.clone(), bus.follow(Since::Now), post));
+        tokio::task::yield_now().await;
+        fail(&bus, "ses_before");
+        let endpoint = "[[webhooks]]\nurl = \"https://late.example/\"\nsecrets = [\"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"]\n";
+        webhooks.configure(&configured(endpoint)).await;
+        tokio::task::yield_now().await;
+        fail(&bus, "ses_after");
+        bus.close();
+        timeout(Duration::from_secs(20), delivering).await.expect("it ends").unwrap();
+        let taken = taker.0.borrow();
+        let of = |session: &str| taken.iter().filter(|body| body.contains(session)).count();
+        assert_eq!((of("ses_before"), of("ses_after")), (0, 1), "{taken:?}");
+    }
+
+    #[actix_rt::test]
+    async fn without_an_endpoint_it_ends_with_the_bus() {
+        let (bus, metrics) = (Bus::default(), Metrics::new(1));
+        let webhooks = Webhooks::new(&configured(""), metrics.webhooks().clone());
+        let delivering =
+            actix_rt::spawn(deliver(webhooks, bus.follow(Since::Now), Rc::new(Taker::default())));
+        tokio::task::yield_now().await;
+        fail(&bus, "ses_1");
+        bus.close();
+        timeout(Duration::from_secs(20), delivering).await.expect("it ends").unwrap();
     }
 }

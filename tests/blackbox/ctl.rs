@@ -437,10 +437,20 @@ fn a_tenant_is_made_without_its_key_among_the_arguments() {
     assert_eq!(sent, expected);
 }
 
+/// The same command as somebody at a terminal starts it: a shell's background job, as these tests may be, ignores
+/// interrupts, and so does what it starts.
+fn interruptible(command: &std::process::Command) -> std::process::Command {
+    let mut made = std::process::Command::new("env");
+    made.arg("--default-signal=INT").arg(command.get_program()).args(command.get_args());
+    made.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    made.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    made
+}
+
 #[test]
 fn an_interrupted_follower_ends() {
     let (address, heads) = serve(vec![events(": hello\n\n")]);
-    let mut follower = Program::start(&mut greenroom_ctl(address, &["events"]));
+    let mut follower = Program::start(&mut interruptible(&greenroom_ctl(address, &["events"])));
     heads.recv_timeout(DEADLINE).unwrap();
     follower.wait_for("the break is told", |program| {
         program.err.text().contains("the connection broke").then_some(())

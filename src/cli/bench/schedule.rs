@@ -32,9 +32,17 @@ pub(super) const fn requests_in(seconds: u32) -> u32 {
     if requests == 0 { 1 } else { requests }
 }
 
-/// When session `number` of `sessions` begins: they are spread over the length of a request, as callers are.
-pub(super) fn offset(number: u32, sessions: u32) -> Duration {
-    request_length() * number / sessions.max(1)
+/// When session `number` begins: somewhere in the length of a request, drawn by its number, the same in every run
+/// and for every client. Callers have no common clock. Evenly spread they would: 10 ms apart, every fourth
+/// session's chunks fall into one instant.
+pub(super) fn offset(number: u32) -> Duration {
+    // splitmix64; sdk_client.py has the same.
+    let mut drawn = (u64::from(number) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    drawn = (drawn ^ (drawn >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    drawn = (drawn ^ (drawn >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    drawn ^= drawn >> 31;
+    let request_us = CHUNKS as u64 * 40_000;
+    Duration::from_micros(drawn % request_us)
 }
 
 /// One chunk: not silence, which nothing here looks at, but not zeros either.
@@ -52,9 +60,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sessions_are_spread_evenly_over_a_request() {
-        assert_eq!(offset(0, 4), Duration::ZERO);
-        assert_eq!(offset(3, 4), Duration::from_millis(1500));
+    fn sessions_do_not_speak_in_the_same_instants() {
+        let mut together = [0_u32; 40];
+        for number in 0..200 {
+            let offset = offset(number);
+            assert!(offset < request_length());
+            together[usize::try_from(offset.as_millis() % CHUNK.as_millis()).unwrap()] += 1;
+        }
+        // Five in each millisecond on average; chance makes twelve at times, and not twenty.
+        assert!(together.iter().all(|sessions| *sessions < 20), "{together:?}");
+        assert!(together.iter().filter(|sessions| **sessions > 0).count() > 35, "{together:?}");
+    }
+
+    /// Computed with `offset_s` of sdk_client.py: both clients speak by the same schedule.
+    #[test]
+    fn an_offset_is_that_of_the_python_client() {
+        let offsets = [0, 1, 199].map(|number| offset(number).as_micros());
+        assert_eq!(offsets, [607_535, 355_700, 549_548]);
+    }
+
+    #[test]
+    fn lengths_fit_together() {
         assert_eq!((requests_in(1), requests_in(2), requests_in(21)), (1, 1, 10));
         assert_eq!(request_length(), CHUNK * CHUNKS);
     }

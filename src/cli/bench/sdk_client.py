@@ -150,13 +150,23 @@ async def hold(args, tally, gate, sessions, words):
         task.cancel()
 
 
+def offset_s(number):
+    """When a session begins: drawn by its number, as `offset` in schedule.rs draws it."""
+    mask = (1 << 64) - 1
+    drawn = (number + 1) * 0x9E3779B97F4A7C15 & mask
+    drawn = (drawn ^ drawn >> 30) * 0xBF58476D1CE4E5B9 & mask
+    drawn = (drawn ^ drawn >> 27) * 0x94D049BB133111EB & mask
+    drawn ^= drawn >> 31
+    return drawn % round(REQUEST_S * 1_000_000) / 1_000_000
+
+
 async def stream(args, tally, gate, sessions, words):
     requests = max(1, args.seconds // 2)
     tally.frames_due = requests * CHUNKS * len(sessions)
     start = time.monotonic() + 1.0
     await asyncio.gather(
         *(
-            session.stream(start + REQUEST_S * session.number / len(sessions), requests)
+            session.stream(start + offset_s(session.number), requests)
             for session in sessions
         ),
         return_exceptions=True,

@@ -166,3 +166,97 @@ async fn only_a_batch_of_nothing_but_outcomes_does_not_wait_for_the_disk() {
     desk.journal.settled(&session.id).await.unwrap();
     assert_eq!(desk.disk.synced(), 2, "the session is gone for good");
 }
+
+fn ended(req_id: &str) -> RequestRecord {
+    RequestRecord { req_id: req_id.to_owned(), accepted_at: UnixMillis(0), process: None, end: None }
+}
+
+impl Desk {
+    /// A journal whose own writer does not run.
+    fn without_writer() -> Self {
+        let (disk, records) = Disk::with_records();
+        let chronicle = Chronicle::new(Bus::default(), records.clone(), Arc::new(Metrics::new(1)));
+        Self { disk, journal: Journal::new(records, chronicle) }
+    }
+
+    async fn has(&self, session: &SessionEntry, req_id: &str) -> bool {
+        self.journal.records().request(&session.id, req_id).await.unwrap().is_some()
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_that_somebody_waits_for_does_not_come_by_the_journal() {
+    let desk = Desk::without_writer();
+    let session = entry("ses_1");
+    let written = desk.journal.write_request(&session.id, ended("req_1"), false);
+    assert_eq!(desk.commits(), 1, "it is begun before anybody waits");
+    written.done().await.unwrap();
+    assert!(desk.has(&session, "req_1").await);
+    desk.journal.settled_request(&session.id, "req_1").await.unwrap();
+    assert_eq!((desk.commits(), desk.disk.synced()), (1, 0));
+}
+
+#[tokio::test]
+async fn whoever_asks_for_an_outcome_that_is_being_written_hears_what_became_of_it() {
+    let desk = Desk::without_writer();
+    let session = entry("ses_1");
+    for (health, is_written) in [(Health::Full, false), (Health::Well, true)] {
+        desk.disk.becomes(health);
+        let written = desk.journal.write_request(&session.id, ended("req_1"), false);
+        let (first, second) =
+            tokio::join!(desk.journal.settled_request(&session.id, "req_1"), written.done());
+        assert_eq!((first.is_ok(), second.is_ok()), (is_written, is_written));
+    }
+    assert_eq!(desk.commits(), 2);
+}
+
+#[tokio::test]
+async fn what_its_waiter_could_not_or_did_not_write_is_left_to_the_journal() {
+    let desk = Desk::new();
+    let session = entry("ses_1");
+    desk.disk.becomes(Health::Full);
+    let error = desk.journal.write_request(&session.id, ended("req_1"), false).done().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+    // Begun on a disk that takes nothing, and given up before that is known.
+    drop(desk.journal.write_request(&session.id, ended("req_2"), false));
+    desk.disk.becomes(Health::Well);
+    let failures = [desk.journal.flush().await, desk.journal.flush().await];
+    assert_eq!(failures[1], 0, "{failures:?}");
+    assert!(desk.has(&session, "req_1").await && desk.has(&session, "req_2").await);
+}
+
+#[tokio::test]
+async fn an_outcome_that_is_being_written_is_not_left_behind_by_the_removal_of_its_session() {
+    let desk = Desk::new();
+    let session = entry("ses_1");
+    desk.note(&session, Standing::Run);
+    desk.journal.settled(&session.id).await.unwrap();
+    let written = desk.journal.write_request(&session.id, ended("req_1"), false);
+    desk.journal.remove(&session.id, None);
+    let (written, removed) = tokio::join!(written.done(), desk.journal.settled(&session.id));
+    written.unwrap();
+    removed.unwrap();
+    assert_eq!(desk.kept(&session).await, None);
+    assert!(!desk.has(&session, "req_1").await, "its request is still there");
+}
+
+#[tokio::test]
+async fn an_outcome_for_which_nobody_waits_lingers_and_is_written() {
+    let desk = Desk::new();
+    let session = entry("ses_1");
+    for number in 0..10 {
+        desk.journal.note_request(&session.id, ended(&format!("req_{number}")), false);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(desk.commits(), 0, "it waits for others");
+    assert_eq!(desk.journal.flush().await, 0);
+    assert_eq!(desk.commits(), 1);
+    for number in 0..10 {
+        assert!(desk.has(&session, &format!("req_{number}")).await);
+    }
+    // And without anybody who asks.
+    desk.journal.note_request(&session.id, ended("req_10"), false);
+    while !desk.has(&session, "req_10").await {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}

@@ -119,12 +119,11 @@ impl Seen {
 pub(super) async fn stream(connections: Vec<Connection>, seconds: u32) -> Tally {
     let seen = Rc::new(RefCell::new(Seen::new()));
     let start = Instant::now() + SETTLE;
-    let sessions = u32::try_from(connections.len()).unwrap_or(u32::MAX);
     let tasks: Vec<_> = connections
         .into_iter()
         .zip(0..)
         .map(|(connection, number)| {
-            let begin = start + schedule::offset(number, sessions);
+            let begin = start + schedule::offset(number);
             actix_rt::spawn(speak(
                 connection,
                 number,

@@ -143,7 +143,7 @@ async fn speak_all(args: &Args, greenroom: &Greenroom, run: &mut Run) {
     let start = Instant::now() + SETTLE;
     let requests = schedule::requests_in(args.seconds);
     let requests = greenroom.sessions.iter().zip(0..).flat_map(|(id, number)| {
-        let first = start + schedule::offset(number, args.sessions());
+        let first = start + schedule::offset(number);
         let path = path(id, args.answer);
         (0..requests).map(move |request| (path.clone(), first + schedule::request_length() * request))
     });
