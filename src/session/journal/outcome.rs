@@ -12,6 +12,10 @@ use crate::{
     store::{Answer, Batch, Revision, StoreError, records::RequestRecord},
 };
 
+/// Outcomes that are written apart at a time. More at once are a storm, in which the journal writes them together, and the
+/// store's queue keeps its room for others.
+const MOST: usize = 256;
+
 /// An outcome that is being written.
 pub struct OutcomeWrite {
     journal: Journal,
@@ -42,8 +46,9 @@ impl Journal {
             waiting.untrimmed.insert(session.clone());
         }
         let is_going = matches!(waiting.changes.get(&of_session), Some(Change::Remove(_)));
-        if is_going || waiting.writing.contains(&of_session) {
-            // In its place among the changes of its session.
+        let is_storm = waiting.apart.len() >= MOST;
+        if is_storm || is_going || waiting.writing.contains(&of_session) {
+            // In its place among the changes of its session, where it has some.
             drop(waiting);
             self.note_request(session, ended, false);
             return OutcomeWrite { journal: self.clone(), name, ended: None, commit: None };

@@ -241,6 +241,22 @@ async fn an_outcome_that_is_being_written_is_not_left_behind_by_the_removal_of_i
 }
 
 #[tokio::test]
+async fn a_storm_of_awaited_outcomes_does_not_fill_the_queue_of_the_store() {
+    let desk = Desk::new();
+    let session = entry("ses_1");
+    let writes: Vec<_> = (0..5000)
+        .map(|number| desk.journal.write_request(&session.id, ended(&format!("req_{number}")), false))
+        .collect();
+    for written in futures_util::future::join_all(writes.into_iter().map(OutcomeWrite::done)).await {
+        written.unwrap();
+    }
+    assert!((1..500).contains(&desk.commits()), "{} commits for 5000 outcomes", desk.commits());
+    for number in [0, 255, 256, 4999] {
+        assert!(desk.has(&session, &format!("req_{number}")).await, "{number}");
+    }
+}
+
+#[tokio::test]
 async fn an_outcome_for_which_nobody_waits_lingers_and_is_written() {
     let desk = Desk::new();
     let session = entry("ses_1");
