@@ -90,15 +90,35 @@ fn a_large_message_leaves_no_large_buffer_behind() {
     assert_eq!(message_bytes(&mut transport), large.len());
     assert_eq!(message_bytes(&mut transport), small.len());
     assert!(poll(|cx| transport.poll_incoming(cx)).is_pending());
-    assert!(transport.read_buf.capacity() <= KEEP_BYTES, "{}", transport.read_buf.capacity());
+    assert!(transport.read_buf.capacity() <= KEEP_READ_BYTES, "{}", transport.read_buf.capacity());
 
     for message in [large, small] {
         transport.queue(Message::Binary(message));
         assert!(poll(|cx| transport.poll_flush(cx)).is_ready());
     }
-    transport.write_buf.reserve(READ_BYTES);
-    assert!(transport.write_buf.capacity() <= KEEP_BYTES, "{}", transport.write_buf.capacity());
+    assert!(!has_kept(&mut transport, 10_000));
     assert_eq!(transport.written(), taken.borrow().len() as u64);
+}
+
+/// Whether the write buffer, in which nothing waits, has room for so much without an allocation.
+fn has_kept(transport: &mut Transport, bytes: usize) -> bool {
+    transport.write_buf.try_reclaim(bytes)
+}
+
+#[test]
+fn what_was_said_again_after_a_break_leaves_no_large_buffer_behind() {
+    let piece = || Message::Binary(Bytes::from(vec![1; 1300]));
+    let (mut transport, _) = towards(Vec::new(), usize::MAX);
+    for _ in 0..20 {
+        transport.queue(piece());
+    }
+    assert!(poll(|cx| transport.poll_flush(cx)).is_ready());
+    assert!(!has_kept(&mut transport, 10_000), "a thousand connections would keep as much");
+
+    // Of one piece it is kept, and used again for the next.
+    transport.queue(piece());
+    assert!(poll(|cx| transport.poll_flush(cx)).is_ready());
+    assert!(has_kept(&mut transport, 1300));
 }
 
 #[test]
