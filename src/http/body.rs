@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::Problem;
+use super::{Problem, fed::Fed};
 
 /// Bytes of a JSON body at most: a session's spec with all its labels and egress settings has a few thousand.
 const MAX_JSON: usize = 64 << 10;
@@ -22,13 +22,13 @@ const PIECE_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A body, piece by piece. Its one timer is set when it comes, and not for every piece.
 pub(super) struct Pieces {
-    payload: web::Payload,
+    payload: Fed,
     patience: Pin<Box<Sleep>>,
 }
 
 impl Pieces {
     pub(super) fn new(payload: web::Payload) -> Self {
-        Self { payload, patience: Box::pin(sleep(PIECE_DEADLINE)) }
+        Self { payload: Fed::new(payload), patience: Box::pin(sleep(PIECE_DEADLINE)) }
     }
 
     /// The next piece; `None` at the end.

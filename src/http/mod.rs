@@ -12,6 +12,7 @@ mod console;
 mod cross_site;
 mod ending;
 mod events;
+mod fed;
 mod idempotency;
 mod ingress;
 mod openapi;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use serde_json::value::RawValue;
+use serde_json::value::to_raw_value;
 use tokio::sync::Notify;
 
 use super::TenantRuntime;
@@ -260,9 +260,9 @@ const fn begins(event: &Event) -> bool {
 
 /// An event as it is read from a history.
 fn entry(event: &Event) -> Option<HistoryRecord> {
-    // An event is always JSON.
-    let json = RawValue::from_string(event.to_json()).ok()?;
-    Some(HistoryRecord { number: event.id.0, event: json })
+    // An event is always JSON, and is not read again to see that it is.
+    let event_json = to_raw_value(event).ok()?;
+    Some(HistoryRecord { number: event.id.0, event: event_json })
 }
 
 /// An event as it is stored, and where.

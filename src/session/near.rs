@@ -28,10 +28,9 @@ use crate::recovery::lifecycle::Admission;
 
 thread_local! {
     /// The sessions of this thread whose actors stand, by the place of their entries in memory.
-    static NEAR: RefCell<HashMap<usize, Near>> = RefCell::default();
+    static NEAR: RefCell<HashMap<usize, Rc<Near>>> = RefCell::default();
 }
 
-#[derive(Clone)]
 struct Near {
     context: Rc<SessionContext>,
     session: Rc<RefCell<Session>>,
@@ -59,7 +58,7 @@ pub(super) fn list(
     session: &Rc<RefCell<Session>>,
     actor: Addr<SessionActor>,
 ) -> Listed {
-    let near = Near { context: Rc::clone(context), session: Rc::clone(session), actor };
+    let near = Rc::new(Near { context: Rc::clone(context), session: Rc::clone(session), actor });
     // The entry lives as long as the context that is listed with it, so that its place is nobody else's.
     let key = key(Arc::as_ref(&context.entry));
     NEAR.with_borrow_mut(|listed| listed.insert(key, near));
@@ -97,13 +96,14 @@ pub fn client_audio(
 }
 
 fn take<T>(entry: &SessionEntry, work: impl FnOnce(&SessionContext, &RefCell<Session>) -> T) -> Option<T> {
-    let Near { context, session, actor } = NEAR.with_borrow(|near| near.get(&key(entry)).cloned())?;
+    let near = NEAR.with_borrow(|near| near.get(&key(entry)).map(Rc::clone))?;
+    let Near { context, session, actor } = &*near;
     match session.borrow().lifecycle.admission() {
         Admission::Flows | Admission::Waits => {}
         // The lifecycle is the actor's.
         Admission::Wakes | Admission::Refused => return None,
     }
-    match catch_unwind(AssertUnwindSafe(|| work(&context, &session))) {
+    match catch_unwind(AssertUnwindSafe(|| work(context, session))) {
         Ok(done) => {
             // What was taken sets deadlines, of which the actor's timer has not heard. It is told of the first of a
             // request at most, since the others are later, and requests are bounded.
@@ -114,7 +114,7 @@ fn take<T>(entry: &SessionEntry, work: impl FnOnce(&SessionContext, &RefCell<Ses
         }
         // It is the session's, and not the one's who has audio for it.
         Err(payload) => {
-            crash(&actor, payload);
+            crash(actor, payload);
             None
         }
     }

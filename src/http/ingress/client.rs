@@ -16,6 +16,7 @@ use actix_web_actors::ws::{
 use bytes::Bytes;
 
 use super::{
+    super::fed::Fed,
     flow::{self, Flow, FromSession, Inbound, Input, Metered},
     parting::{Parting, Words},
     protocol::{Frame, Protocol, Step},
@@ -82,7 +83,7 @@ pub(super) fn accept(
     seated.is_connected();
     let flow = Rc::new(Flow::new(line));
     let max = settings.max_message_bytes;
-    let inbound = Inbound::new(early, payload, max, Rc::clone(&flow));
+    let inbound = Inbound::new(early, Fed::new(payload), max, Rc::clone(&flow));
     actix_rt::spawn(flow::watch(Rc::downgrade(&flow), settings.slow_client));
     let client = Client {
         seated: Rc::new(seated),
