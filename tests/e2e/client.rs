@@ -114,6 +114,16 @@ impl Client {
 
     pub(crate) async fn ended(&mut self) -> Farewell {
         let said = self.next().await;
+        self.last_word(said).await
+    }
+
+    /// Its end, of which the service may tell before, between or after the frames of an answer that it makes.
+    pub(crate) async fn ended_amid_answers(&mut self) -> Farewell {
+        let said = self.next_but_messages().await;
+        self.last_word(said).await
+    }
+
+    async fn last_word(&mut self, said: ToClient) -> Farewell {
         let ToClient::Ended(farewell) = said else { panic!("it goes on: {said:?}") };
         let after = tokio::time::timeout(DEADLINE, self.line.next()).await;
         assert!(matches!(after, Ok(None)), "nothing comes after the last word: {after:?}");

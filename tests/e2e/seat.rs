@@ -418,7 +418,7 @@ async fn the_end_of_a_session_is_told_once_and_not_once_more_for_each_of_its_req
     let (mut client, _) = Client::settled(world.process.manager(), ACME, "talker").await;
     client.audio("req-1", 50, true).await.unwrap();
     world.strike("talker", &json!({"close": {"code": 4001, "reason": "credits exhausted"}}));
-    let Farewell::Error(error) = client.ended().await else { panic!("it is no error") };
+    let Farewell::Error(error) = client.ended_amid_answers().await else { panic!("it is no error") };
     assert_eq!((error.code, error.close_code), (ErrorCode::CreditsExhausted, Some(4001)));
     let failed = [("outcome", "failed"), ("tenant", ACME)];
     until("the request's outcome", async || match world.metric("greenroom_requests_total", &failed) {
