@@ -32,6 +32,9 @@ const MAX_WAITING: usize = 20_000;
 const GROUP: usize = Batch::MAX_CHANGES / 2;
 /// Bytes at which a batch is full: one more event of the longest fits.
 const FULL: usize = Batch::MAX_BYTES / 2;
+/// Events that are put in the order of their sessions before they are written: those of one session lie together in the
+/// store, and in a storm a page is written once for all of them. So few that none is written much later than others.
+const IN_ORDER: usize = 8 * GROUP;
 /// Events of a session after which it is looked whether it has more than are kept.
 const TRIM_EVERY: u16 = 32;
 /// How long after a failure it is tried again: the store itself looks after its disk once a second.
@@ -39,8 +42,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 struct Waiting {
-    /// The oldest first.
+    /// The oldest first, but for the first `in_order`, which are in the order of their sessions.
     events: VecDeque<(SessionId, Arc<Event>)>,
+    in_order: usize,
     /// Those of the batch that is under way.
     writing: Vec<(SessionId, Arc<Event>)>,
     /// Events of each session since it was last looked whether it has too many.
@@ -48,6 +52,22 @@ struct Waiting {
     untrimmed: BTreeSet<SessionId>,
     /// Sessions that nobody needs to know any more, with all of their history.
     forgotten: BTreeSet<SessionId>,
+}
+
+impl Waiting {
+    fn pop(&mut self) -> Option<(SessionId, Arc<Event>)> {
+        self.in_order = self.in_order.saturating_sub(1);
+        self.events.pop_front()
+    }
+
+    /// Puts the oldest in order, once all that were are taken: nothing that comes later overtakes one for ever.
+    fn put_in_order(&mut self) {
+        if self.in_order == 0 {
+            self.in_order = self.events.len().min(IN_ORDER);
+            // Stable: what happened to a session stays in its order.
+            self.events.make_contiguous()[..self.in_order].sort_by(|(one, _), (other, _)| one.cmp(other));
+        }
+    }
 }
 
 struct Inner {
@@ -98,7 +118,7 @@ impl Chronicle {
         let event = self.0.bus.publish(now, Some(tenant.clone()), Some(session.clone()), what);
         let mut waiting = self.waiting();
         if waiting.events.len() >= MAX_WAITING {
-            waiting.events.pop_front();
+            waiting.pop();
             self.0.metrics.history_lost();
         }
         waiting.events.push_back((session.clone(), event));
@@ -144,6 +164,8 @@ impl Chronicle {
             if self.is_idle() {
                 self.0.written.notify_waiters();
                 self.0.wake.notified().await;
+            }
+            if self.may_linger() {
                 tokio::time::sleep(LINGER).await;
             }
             if let Err(error) = self.write_some().await {
@@ -170,6 +192,13 @@ impl Chronicle {
             && waiting.writing.is_empty()
             && waiting.untrimmed.is_empty()
             && waiting.forgotten.is_empty()
+    }
+
+    /// Whether there is too little to write for a batch of its own: where events come one by one and without a pause, a
+    /// write for each few would cost several times as much.
+    fn may_linger(&self) -> bool {
+        let waiting = self.waiting();
+        waiting.events.len() < GROUP && waiting.untrimmed.is_empty() && waiting.forgotten.is_empty()
     }
 
     async fn write_some(&self) -> Result<(), StoreError> {
@@ -204,9 +233,10 @@ impl Chronicle {
     fn take_batch(&self) -> Batch {
         let mut waiting = self.waiting();
         let mut batch = Batch::new();
+        waiting.put_in_order();
         while waiting.writing.len() < GROUP
             && batch.bytes() <= FULL
-            && let Some((session, event)) = waiting.events.pop_front()
+            && let Some((session, event)) = waiting.pop()
         {
             if waiting.forgotten.contains(&session) {
                 continue;
@@ -227,6 +257,7 @@ impl Chronicle {
 
     fn put_back(&self) {
         let mut waiting = self.waiting();
+        waiting.in_order = 0;
         while let Some((session, event)) = waiting.writing.pop() {
             if waiting.forgotten.contains(&session) {
                 continue;

@@ -99,6 +99,51 @@ async fn what_is_told_is_read_at_once_and_reads_the_same_when_it_is_written() {
 }
 
 #[tokio::test]
+async fn what_comes_one_by_one_without_a_pause_is_written_many_at_once() {
+    let desk = Desk::new();
+    for number in 0..100 {
+        desk.tell("ses_1", request(number));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    desk.written().await;
+    // Two or three on an idle machine, and a few more on one that is late; one for each would be a hundred.
+    let (most, commits) = (30, desk.disk.commits());
+    assert!((1..most).contains(&commits), "{commits}");
+}
+
+#[tokio::test]
+async fn a_storm_is_written_session_by_session_each_in_its_order_and_without_a_loss() {
+    let (_, records) = Disk::with_records();
+    let chronicle = Chronicle::new(Bus::default(), records, Arc::new(Metrics::new(1)));
+    let tell = |session: usize, number| {
+        let session = SessionId::from(format!("ses_{session:03}").as_str());
+        chronicle.tell_of(Moment::ZERO, &TenantId::from("acme"), &session, attempt(number));
+    };
+    let sessions = IN_ORDER / 4;
+    for number in 0..16 {
+        (0..sessions).for_each(|session| tell(session, number));
+    }
+    let mut taken = Vec::new();
+    while !chronicle.waiting().events.is_empty() {
+        let before = taken.len();
+        assert!(!chronicle.take_batch().is_empty());
+        // What comes meanwhile waits its turn, whosever it is.
+        if taken.is_empty() {
+            tell(0, 16);
+        }
+        taken.extend(std::mem::take(&mut chronicle.waiting().writing));
+        assert!(taken.len() - before <= GROUP);
+    }
+    assert_eq!(taken.len(), 16 * sessions + 1);
+    for (at, turn) in taken.chunks(IN_ORDER).enumerate() {
+        assert!(turn.is_sorted_by_key(|(session, event)| (session.clone(), event.id)), "turn {at}");
+    }
+    let of_first: Vec<_> = taken.iter().filter(|(session, _)| session.as_str() == "ses_000").collect();
+    assert!(of_first.is_sorted_by_key(|(_, event)| event.id));
+    assert_eq!(of_first.len(), 17);
+}
+
+#[tokio::test]
 async fn each_class_keeps_its_latest_and_requests_push_no_change_out() {
     let desk = Desk::new();
     desk.tell("ses_1", What::Client { action: ClientAction::Attached });
