@@ -11,7 +11,7 @@ use greenroom::{
     wire::{self, Data, proto},
 };
 
-use crate::server::{Server, opened, soon};
+use crate::server::{Server, WsPeer, opened, soon};
 
 /// An encoded frame of animation of `length` bytes that are not all the same.
 fn animation(length: u32) -> Bytes {
@@ -27,6 +27,22 @@ async fn frame(socket: &mut Socket) -> Bytes {
     match soon("a frame", socket.next(&Policy::default())).await {
         SocketEvent::Animation { bytes, .. } => bytes,
         other => panic!("a frame was due, not {other:?}"),
+    }
+}
+
+/// The message that `peer` reads while `socket` writes it, and says once that it has room. That comes before the last bytes
+/// are gone, so that the socket is polled on.
+async fn taken(socket: &mut Socket, peer: &mut WsPeer) -> Bytes {
+    let policy = Policy::default();
+    let mut reading = std::pin::pin!(peer.message());
+    tokio::select! {
+        biased;
+        event = soon("room", socket.next(&policy)) => assert!(matches!(event, SocketEvent::Room), "{event:?}"),
+        _ = &mut reading => panic!("all of it was written, and no room was told of"),
+    }
+    tokio::select! {
+        message = reading => message,
+        event = socket.next(&policy) => panic!("the rest is written without a word, not with {event:?}"),
     }
 }
 
@@ -153,10 +169,7 @@ async fn a_blocked_write_never_stops_reading() {
         assert_eq!(frame(&mut socket).await, animation(length));
     }
     assert!(!socket.has_room(), "the service has read nothing");
-    let policy = Policy::default();
-    let (event, received) = tokio::join!(soon("room", socket.next(&policy)), peer.message());
-    assert!(matches!(event, SocketEvent::Room), "{event:?}");
-    assert_eq!(received.len(), 16 << 20);
+    assert_eq!(taken(&mut socket, &mut peer).await.len(), 16 << 20);
 }
 
 #[actix_rt::test]
@@ -206,23 +219,20 @@ async fn what_is_written_at_once_goes_out_though_nobody_polls() {
 #[actix_rt::test]
 async fn what_the_system_does_not_take_at_once_is_left_to_the_task_that_polls() {
     let server = Server::start().await;
-    let mut config = server.config();
-    config.write_stall = Duration::from_millis(300);
-    let (Opened { mut socket, .. }, mut peer) = opened(&server, config.clone()).await;
+    let (Opened { mut socket, .. }, mut peer) = opened(&server, server.config()).await;
     polled(&mut socket).await;
     socket.send(Bytes::from(vec![1; 16 << 20])).unwrap();
     assert!(!socket.write_now(), "16 MB are more than the kernel buffers of both sides");
-    let policy = Policy::default();
-    let (event, received) = tokio::join!(soon("room", socket.next(&policy)), peer.message());
-    assert!(matches!(event, SocketEvent::Room), "{event:?}");
-    assert_eq!(received.len(), 16 << 20);
+    assert_eq!(taken(&mut socket, &mut peer).await.len(), 16 << 20);
 
     // On a connection of its own: where much was read, the kernel may have made room for so much more.
+    let mut config = server.config();
+    config.write_stall = Duration::from_millis(300);
     let (Opened { mut socket, .. }, _peer) = opened(&server, config).await;
     polled(&mut socket).await;
     socket.send(Bytes::from(vec![1; 16 << 20])).unwrap();
     assert!(!socket.write_now());
-    match soon("the end", socket.next(&policy)).await {
+    match soon("the end", socket.next(&Policy::default())).await {
         SocketEvent::Ended(error) => assert_eq!(error.phase, Phase::WebsocketSend),
         other => panic!("a peer that takes nothing must be given up, not {other:?}"),
     }
