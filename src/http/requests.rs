@@ -132,6 +132,7 @@ pub(super) async fn send(
             Which::Open(target.req_id.clone())
         },
         sent: 0,
+        ahead: None,
         finished: None,
         watch,
         keyed,

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use actix::{MailboxError, prelude::Request};
 use actix_rt::task::JoinHandle;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
@@ -14,9 +15,11 @@ use super::{
     sending::{self, Keyed},
 };
 use crate::{
+    manager::{ANSWER_DEADLINE, Unreachable},
     outbox::Refusal,
     session::{
-        Accepted, AudioRefused, Finished, Interrupt, SendAudio, SessionEntry, Watch, Which, send_audio,
+        Accepted, AudioRefused, Finished, Interrupt, SendAudio, SessionActor, SessionEntry, Watch, Which,
+        send_audio,
     },
     store::StoreError,
 };
@@ -38,6 +41,7 @@ pub(super) struct Upload<'a> {
     /// The request, new until its first piece is taken.
     pub(super) request: Which,
     pub(super) sent: usize,
+    pub(super) ahead: Option<Ahead>,
     pub(super) finished: Option<oneshot::Receiver<Finished>>,
     pub(super) watch: Option<Watch>,
     pub(super) unfinished: Unfinished,
@@ -54,6 +58,16 @@ pub(super) enum Promised {
     /// It is being written.
     Written(JoinHandle<Result<(), StoreError>>),
 }
+
+/// A piece on its way to a session of another thread. Its answer is read as the next piece is there: by then it has come,
+/// and this thread is not woken once more for every piece.
+pub(super) struct Ahead {
+    audio: Bytes,
+    answer: Request<SessionActor, SendAudio>,
+}
+
+/// What became of a piece: with the outcome to come, where it is watched from this piece on.
+type Taken = Result<Option<oneshot::Receiver<Finished>>, AudioRefused>;
 
 /// A request that is interrupted where its upload ends early: by a mistake in the body, or because the client is
 /// gone, when this is dropped with the handler.
@@ -96,7 +110,8 @@ impl Upload<'_> {
             let mut audio = intake.feed(piece)?;
             let is_last = Some(received) == length;
             if is_last {
-                // What is wrong at the end is told before the end is.
+                // What is wrong at the end is told before the end is, and after what went before.
+                self.settle().await?;
                 audio = audio::join(&audio, intake.finish()?);
             }
             while audio.len() > PIECE_BYTES {
@@ -109,6 +124,7 @@ impl Upload<'_> {
                 }
             }
         }
+        self.settle().await?;
         let rest = intake.finish()?;
         if self.sent == 0 && rest.is_empty() && !continues {
             return Err(Problem::unprocessable("emptyAudio", "the body holds no audio"));
@@ -121,6 +137,43 @@ impl Upload<'_> {
 
     /// Sends one piece; while the outbox is full, the client's body is not read on.
     async fn send(&mut self, audio: Bytes, end: bool) -> Result<(), Problem> {
+        self.settle().await?;
+        // Of the first piece more is asked than whether it was taken, and of the last it must be known.
+        if self.sent == 0 || end {
+            return self.send_until_taken(audio, end, None).await;
+        }
+        if let Some(taken) = send_audio(self.entry, &self.request, &audio, end, None) {
+            return self.send_until_taken(audio, end, Some(taken)).await;
+        }
+        match self.entry.address.load_full() {
+            Some(address) => {
+                self.note_taken(Some(self.sent));
+                let answer = address.send(self.message(&audio, end, None));
+                self.ahead = Some(Ahead { audio, answer });
+                Ok(())
+            }
+            None => self.send_until_taken(audio, end, None).await,
+        }
+    }
+
+    /// Returns when the piece that went ahead is taken.
+    async fn settle(&mut self) -> Result<(), Problem> {
+        let Some(Ahead { audio, answer }) = self.ahead.take() else { return Ok(()) };
+        match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
+            Ok(Ok(answer)) => self.send_until_taken(audio, false, Some(taken(answer))).await,
+            // The session crashed, or ended: who asks it now is told which.
+            Ok(Err(MailboxError::Closed)) => self.send_until_taken(audio, false, None).await,
+            Ok(Err(MailboxError::Timeout)) | Err(_) => Err(Unreachable::Late.into()),
+        }
+    }
+
+    /// Sends one piece, which may have been answered already.
+    async fn send_until_taken(
+        &mut self,
+        audio: Bytes,
+        end: bool,
+        mut answered: Option<Taken>,
+    ) -> Result<(), Problem> {
         let bytes = audio.len();
         let deadline = tokio::time::Instant::now() + ROOM_DEADLINE;
         loop {
@@ -128,21 +181,13 @@ impl Upload<'_> {
             let watch = if self.sent == 0 { self.watch } else { None };
             // It may be taken though its answer is not waited for.
             self.note_taken(Some(self.sent));
-            match self.hand_over(&audio, end, watch).await? {
+            let taken = match answered.take() {
+                Some(taken) => taken,
+                None => self.hand_over(&audio, end, watch).await?,
+            };
+            match taken {
                 Ok(finished) => {
-                    if matches!(self.promised, Promised::Wanted) {
-                        let written = sending::note_accepted(self.app, self.entry, self.request.req_id());
-                        self.promised = Promised::Written(written);
-                    }
-                    if let Which::New(req_id) = &self.request {
-                        self.request = Which::Open(req_id.clone());
-                    }
-                    if self.unfinished.req_id.is_none() {
-                        self.unfinished.req_id = Some(self.request.req_id().to_owned());
-                    }
-                    self.finished = finished.or_else(|| self.finished.take());
-                    self.sent += bytes;
-                    self.note_taken(Some(self.sent));
+                    self.note(bytes, finished);
                     return Ok(());
                 }
                 Err(AudioRefused::Ledger(
@@ -158,19 +203,34 @@ impl Upload<'_> {
         }
     }
 
+    /// Notes a piece that was taken.
+    fn note(&mut self, bytes: usize, finished: Option<oneshot::Receiver<Finished>>) {
+        if matches!(self.promised, Promised::Wanted) {
+            let written = sending::note_accepted(self.app, self.entry, self.request.req_id());
+            self.promised = Promised::Written(written);
+        }
+        if let Which::New(req_id) = &self.request {
+            self.request = Which::Open(req_id.clone());
+        }
+        if self.unfinished.req_id.is_none() {
+            self.unfinished.req_id = Some(self.request.req_id().to_owned());
+        }
+        self.finished = finished.or_else(|| self.finished.take());
+        self.sent += bytes;
+        self.note_taken(Some(self.sent));
+    }
+
     /// Gives a piece to the session: at once where that is on this thread and needs nothing of its actor.
-    async fn hand_over(
-        &self,
-        audio: &Bytes,
-        end: bool,
-        watch: Option<Watch>,
-    ) -> Result<Result<Option<oneshot::Receiver<Finished>>, AudioRefused>, Problem> {
+    async fn hand_over(&self, audio: &Bytes, end: bool, watch: Option<Watch>) -> Result<Taken, Problem> {
         if let Some(taken) = send_audio(self.entry, &self.request, audio, end, watch) {
             return Ok(taken);
         }
-        let message = || SendAudio { request: self.request.clone(), audio: audio.clone(), end, watch };
-        let answer = self.app.manager.ask(self.entry, message).await?;
-        Ok(answer.map(|Accepted { finished, .. }| finished))
+        let answer = self.app.manager.ask(self.entry, || self.message(audio, end, watch)).await?;
+        Ok(taken(answer))
+    }
+
+    fn message(&self, audio: &Bytes, end: bool, watch: Option<Watch>) -> SendAudio {
+        SendAudio { request: self.request.clone(), audio: audio.clone(), end, watch }
     }
 
     fn note_taken(&mut self, bytes: Option<usize>) {
@@ -233,4 +293,8 @@ impl Upload<'_> {
     ) -> Result<HttpResponse, Problem> {
         outcome::when_finished(self.entry, finished, request).await
     }
+}
+
+fn taken(answer: Result<Accepted, AudioRefused>) -> Taken {
+    answer.map(|Accepted { finished, .. }| finished)
 }

@@ -31,7 +31,7 @@ use crate::{
 
 /// How long an actor may take to answer. A turn takes microseconds; a second and more means that its thread
 /// is starved, and then an answer is better than a wait.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How long a session may take to be made: longer than the longest `store.commit_deadline_ms`, so that whoever asks
 /// hears of what was made.

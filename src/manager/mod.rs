@@ -26,7 +26,7 @@ use serde::Serialize;
 pub use crate::session::{TenantRuntime, TenantTerms};
 use actor::{Manager, Mode};
 pub use create::{Answered, Promise};
-pub use handle::{ManagerHandle, Undone, Unreachable};
+pub use handle::{ANSWER_DEADLINE, ManagerHandle, Undone, Unreachable};
 use pool::Pool;
 pub use registry::{Page, Registry};
 pub use restore::Restored;

@@ -15,6 +15,7 @@ mod disk;
 mod durable;
 mod expiry;
 mod failures;
+mod far;
 mod gauges;
 mod idempotency;
 mod idle;
