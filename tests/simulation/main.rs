@@ -11,6 +11,7 @@ mod clients;
 mod days;
 mod drop_ins;
 mod hours;
+mod links;
 mod rng;
 mod script;
 mod seat;
