@@ -1,14 +1,15 @@
 //! What a request for audio became, as an answer.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    body::SizedStream,
     http::{StatusCode, header},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::BytesMut;
-use prost::encoding::encode_varint;
+use bytes::Bytes;
+use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
@@ -114,37 +115,31 @@ pub(super) async fn when_finished(
             "somebody else waits for this request; ask for its outcome by its id",
         )
     })?;
-    let written = finished.written.take();
+    let written = finished.written.take().map(|written| (written, finished.record.req_id.clone()));
     // Made while it is being written.
-    let answer = rendered(entry, &finished, request);
-    if let Some(written) = written {
-        let result = written.done().await;
-        result.map_err(|error| Problem::unwritten(&finished.record.req_id, error))?;
+    let answer = rendered(entry, finished, request);
+    if let Some((written, req_id)) = written {
+        written.done().await.map_err(|error| Problem::unwritten(&req_id, error))?;
     }
     Ok(answer)
 }
 
-fn rendered(entry: &SessionEntry, finished: &Finished, request: &HttpRequest) -> HttpResponse {
+fn rendered(entry: &SessionEntry, finished: Finished, request: &HttpRequest) -> HttpResponse {
     let accept =
         request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains(PROTOBUF) {
         return delimited(finished);
     }
     let mut view = RequestView::of(entry, &finished.record);
-    if !finished.frames.is_empty() {
-        view.frames = Some(finished.frames.iter().map(|frame| STANDARD.encode(frame)).collect());
-    }
     view.frames_left_out = finished.frames_left_out;
+    if !finished.frames.is_empty() {
+        view.frames = Some(finished.frames.into_messages().map(|frame| STANDARD.encode(frame)).collect());
+    }
     HttpResponse::Ok().json(view)
 }
 
 /// Frames as the service sent them, each behind its length as a varint.
-fn delimited(finished: &Finished) -> HttpResponse {
-    let mut body = BytesMut::with_capacity(finished.frames.iter().map(|frame| frame.len() + 5).sum());
-    for frame in &finished.frames {
-        encode_varint(frame.len() as u64, &mut body);
-        body.extend_from_slice(frame);
-    }
+fn delimited(finished: Finished) -> HttpResponse {
     let record = &finished.record;
     let mut response = HttpResponse::Ok();
     response
@@ -157,5 +152,8 @@ fn delimited(finished: &Finished) -> HttpResponse {
     if finished.frames_left_out > 0 {
         response.insert_header(("Greenroom-Frames-Left-Out", finished.frames_left_out));
     }
-    response.body(body.freeze())
+    // Of known length, and put together nowhere but in the connection's buffer.
+    let length = finished.frames.bytes() as u64;
+    let pieces = finished.frames.into_pieces().into_iter().map(Ok::<Bytes, Infallible>);
+    response.body(SizedStream::new(length, stream::iter(pieces)))
 }

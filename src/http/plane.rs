@@ -141,8 +141,8 @@ async fn accept(listener: tokio::net::TcpListener, acceptor: Rc<Acceptor>) {
             Ok((stream, _peer)) if acceptor.steers && acceptor.senders.len() > 1 => {
                 let acceptor = Rc::clone(&acceptor);
                 actix_rt::spawn(async move {
-                    let thread = about(&stream, acceptor.manager.registry()).await;
-                    acceptor.hand_over(stream, thread);
+                    let about = about(&stream, acceptor.manager.registry()).await;
+                    acceptor.hand_over(stream, about);
                 });
             }
             Ok((stream, _peer)) => acceptor.hand_over(stream, None),
@@ -164,9 +164,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 impl Acceptor {
-    fn hand_over(&self, stream: TcpStream, wanted: Option<ThreadId>) {
-        let place = match wanted {
-            Some(thread) => self.threads.place_at(thread),
+    fn hand_over(&self, stream: TcpStream, about: Option<(About, ThreadId)>) {
+        let place = match about {
+            Some((About::Seat, thread)) => self.threads.place_at(thread),
+            Some((About::Call, thread)) => Threads::guest(thread),
             None => self.threads.place(),
         };
         let Some((_, sender)) = self.senders.iter().find(|(id, _)| *id == place.thread) else { return };
@@ -178,25 +179,37 @@ impl Acceptor {
     }
 }
 
+/// How a connection's first request is about a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// A drop-in client takes its seat there, for as long as the connection lasts.
+    Seat,
+    /// HTTP speaks for it, and with the next request perhaps for another.
+    Call,
+}
+
 /// The thread of the session that the connection's first request is about, where that can be told in time.
-async fn about(stream: &TcpStream, registry: &Registry) -> Option<ThreadId> {
+async fn about(stream: &TcpStream, registry: &Registry) -> Option<(About, ThreadId)> {
     let mut head = [0; STEER_BYTES];
     let length = timeout(STEER_WAIT, stream.peek(&mut head)).await.ok()?.ok()?;
-    let entry = registry.get(session_in(head.get(..length)?)?)?;
-    entry.thread.get().copied()
+    let (about, session) = session_in(head.get(..length)?)?;
+    Some((about, *registry.get(session)?.thread.get()?))
 }
 
 /// The session that a request's path names.
-fn session_in(head: &[u8]) -> Option<&str> {
+fn session_in(head: &[u8]) -> Option<(About, &str)> {
     let text = std::str::from_utf8(head).ok().or_else(|| {
         // A character may be cut at the end, and behind the path anything may come.
         let end = head.iter().position(|byte| !byte.is_ascii())?;
         std::str::from_utf8(head.get(..end)?).ok()
     })?;
     let (_method, rest) = text.split_once(' ')?;
-    let path = rest.strip_prefix("/v1/sessions/").or_else(|| rest.strip_prefix("/s/"))?;
+    let (about, path) = match rest.strip_prefix("/v1/sessions/") {
+        Some(path) => (About::Call, path),
+        None => (About::Seat, rest.strip_prefix("/s/")?),
+    };
     let end = path.find(['/', '?', ' '])?;
-    path.get(..end)
+    Some((about, path.get(..end)?))
 }
 
 async fn serve_here<F, I, S, B>(make: F, terms: Terms, connections: UnboundedReceiver<Accepted>)
@@ -306,11 +319,11 @@ mod tests {
     #[test]
     fn a_request_tells_its_session_by_its_path() {
         for (head, session) in [
-            ("POST /v1/sessions/ses_1/requests?end=true HTTP/1.1\r\n", Some("ses_1")),
-            ("DELETE /v1/sessions/ses_1 HTTP/1.1\r\n", Some("ses_1")),
-            ("GET /v1/sessions/ses_1?a=b HTTP/1.1\r\n", Some("ses_1")),
-            ("GET /s/ses_1/v2/driveningress/websocket?id=a HTTP/1.1\r\n", Some("ses_1")),
-            ("GET /s/ses_1/takeover/v2/drivening", Some("ses_1")),
+            ("POST /v1/sessions/ses_1/requests?end=true HTTP/1.1\r\n", Some((About::Call, "ses_1"))),
+            ("DELETE /v1/sessions/ses_1 HTTP/1.1\r\n", Some((About::Call, "ses_1"))),
+            ("GET /v1/sessions/ses_1?a=b HTTP/1.1\r\n", Some((About::Call, "ses_1"))),
+            ("GET /s/ses_1/v2/driveningress/websocket?id=a HTTP/1.1\r\n", Some((About::Seat, "ses_1"))),
+            ("GET /s/ses_1/takeover/v2/drivening", Some((About::Seat, "ses_1"))),
             ("POST /v1/sessions HTTP/1.1\r\n", None),
             ("POST /v1/sessions/ses_1", None),
             ("GET /v2/driveningress/websocket?id=/s/x/ HTTP/1.1\r\n", None),
@@ -319,7 +332,7 @@ mod tests {
         ] {
             assert_eq!(session_in(head.as_bytes()), session, "{head}");
         }
-        assert_eq!(session_in(b"GET /s/ses_1/x HTTP/1.1\r\nx: \xc3"), Some("ses_1"));
+        assert_eq!(session_in(b"GET /s/ses_1/x HTTP/1.1\r\nx: \xc3"), Some((About::Seat, "ses_1")));
         assert_eq!(session_in(&[0x16, 3, 1, 2, 0, 1]), None);
         assert_eq!(session_in(b"GET /s/\xff/x"), None);
     }

@@ -6,7 +6,7 @@ use actix::Message;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{OutcomeWrite, Snapshot};
+use super::{Frames, OutcomeWrite, Snapshot};
 use crate::{
     errors::{ErrorCode, SessionError},
     outbox::{HoldFate, InterruptFate, Record, Refusal},
@@ -95,8 +95,8 @@ pub struct Accepted {
 pub struct Finished {
     /// Its account.
     pub record: Record,
-    /// Its frames, each the message as the service sent it, where they were asked for.
-    pub frames: Vec<Bytes>,
+    /// Its frames, where they were asked for.
+    pub frames: Frames,
     /// Frames that were left out, since the bound on collected frames was reached.
     pub frames_left_out: u64,
     /// That this is being written, where it was promised that it outlives the process.

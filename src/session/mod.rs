@@ -18,6 +18,7 @@ mod configuration;
 mod connection;
 mod crash;
 mod expiry;
+mod frames;
 mod intake;
 mod journal;
 mod messages;
@@ -56,6 +57,7 @@ pub use client_messages::{
 };
 pub use clock::Clock;
 pub(crate) use configuration::Configuration;
+pub use frames::Frames;
 pub use journal::{Journal, OutcomeWrite};
 pub use messages::{
     Accepted, AskRequest, AudioRefused, Finished, FleetAnswer, FleetNews, FleetNotice, InjectPanic,

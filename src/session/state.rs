@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     Farewell, OutcomeWrite, SessionContext,
     configuration::{Configuration, Confirmation},
+    frames::Frames,
     messages::{Finished, Watch},
     outlet::Outlet,
     seat::Seated,
@@ -51,8 +52,7 @@ pub(super) struct Link {
 pub(super) struct Watcher {
     wants: Watch,
     tell: oneshot::Sender<Finished>,
-    frames: Vec<Bytes>,
-    bytes: usize,
+    frames: Frames,
     left_out: u64,
 }
 
@@ -164,7 +164,7 @@ impl Session {
     /// Registers whoever wants to be told of a request; a later one replaces an earlier one.
     pub(super) fn watch(&mut self, req_id: &str, wants: Watch) -> oneshot::Receiver<Finished> {
         let (tell, finished) = oneshot::channel();
-        let watcher = Watcher { wants, tell, frames: Vec::new(), bytes: 0, left_out: 0 };
+        let watcher = Watcher { wants, tell, frames: Frames::default(), left_out: 0 };
         self.watchers.insert(req_id.to_owned(), watcher);
         finished
     }
@@ -237,17 +237,15 @@ impl Watcher {
     fn collect(&mut self, message: &Bytes, req_id: Option<&str>) {
         match self.wants {
             Watch::Outcome => {}
-            Watch::Frames if self.bytes.saturating_add(message.len()) > MAX_COLLECTED => self.left_out += 1,
+            Watch::Frames if self.frames.bytes().saturating_add(message.len()) > MAX_COLLECTED => {
+                self.left_out += 1;
+            }
             Watch::Frames => {
-                self.bytes += message.len();
                 // A message that was decoded can be spliced; as it came is the next best.
-                let frame = req_id
-                    .and_then(|id| {
-                        wire::rewrite(message, Rewrite { connection_id: None, req_id: Some(id) }).ok()
-                    })
-                    // A copy: the message shares the memory of the read buffer, which would be kept whole.
-                    .unwrap_or_else(|| Bytes::copy_from_slice(message));
-                self.frames.push(frame);
+                let renamed = req_id.and_then(|id| {
+                    wire::rewrite(message, Rewrite { connection_id: None, req_id: Some(id) }).ok()
+                });
+                self.frames.push(renamed.as_deref().unwrap_or(message));
             }
         }
     }

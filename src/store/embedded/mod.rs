@@ -4,7 +4,8 @@
 //! waits for is shared by all that came meanwhile. Every wait is bounded, in requests, in bytes and in time.
 //!
 //! A group in which nothing has to outlive the loss of power is not synced: it is written to a log beside the file,
-//! which is applied when the file is opened after a process that was killed.
+//! which is applied with the next sync, or when the file is opened after a process that was killed. Until then readers see
+//! it over the database (`unapplied`).
 //!
 //! When the disk fails, the database is closed, and opened again with the next request, at most once in
 //! [`RETRY`](writer::RETRY): a disk that has room again serves again, without a restart of the process.
@@ -15,6 +16,7 @@ mod migrate;
 mod reader;
 mod redo;
 mod table;
+mod unapplied;
 mod writer;
 
 use std::{
@@ -38,6 +40,7 @@ use super::{
     Watch, watch::Hub,
 };
 use file::StoreFile;
+use unapplied::Unapplied;
 
 /// The most bytes of batches that wait: their memory is bounded whatever their sizes.
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
@@ -146,6 +149,9 @@ impl Embedded {
     pub fn open(path: &Path, bounds: Bounds, observer: Observer) -> Result<Self, OpenError> {
         let mut file = StoreFile::lock(path)?;
         let database = file.open()?;
+        let unreadable = |error: redb::Error| OpenError::Corrupt { path: path.to_owned(), reason: error.to_string() };
+        let unapplied = Arc::new(Unapplied::default());
+        unapplied.applied(table::latest(&database).map_err(unreadable)?);
         let shared = Arc::new(Shared(RwLock::new(Condition::Open(database))));
         let (waiting, hub) = (Arc::new(Waiting::default()), Arc::new(Hub::new()));
         let not_started = |error| OpenError::Refused {
@@ -156,13 +162,14 @@ impl Embedded {
         let writer = writer::Writer {
             file,
             shared: Arc::clone(&shared),
+            unapplied: Arc::clone(&unapplied),
             waiting: Arc::clone(&waiting),
             hub: Arc::clone(&hub),
             bounds,
             observer,
         };
         let writes = writer.start().map_err(not_started)?;
-        let reads = reader::start(Arc::clone(&shared)).map_err(not_started)?;
+        let reads = reader::start(Arc::clone(&shared), unapplied).map_err(not_started)?;
         Ok(Self { writes, reads, shared, waiting, hub, bounds })
     }
 

@@ -13,7 +13,7 @@ use std::{
 use redb::Database;
 use tokio::sync::oneshot;
 
-use super::{MAX_WAITING_READS, Shared, table};
+use super::{MAX_WAITING_READS, Shared, table, unapplied::Unapplied};
 use crate::store::{Entry, Key, Page, Range, StoreError};
 
 /// What is to be read, and who waits for it.
@@ -23,21 +23,21 @@ pub(super) enum Read {
 }
 
 /// Starts the thread; it ends with the last sender.
-pub(super) fn start(shared: Arc<Shared>) -> io::Result<SyncSender<Read>> {
+pub(super) fn start(shared: Arc<Shared>, unapplied: Arc<Unapplied>) -> io::Result<SyncSender<Read>> {
     let (sender, receiver) = sync_channel(MAX_WAITING_READS);
-    thread::Builder::new().name("store-read".to_owned()).spawn(move || run(&shared, &receiver))?;
+    thread::Builder::new().name("store-read".to_owned()).spawn(move || run(&shared, &unapplied, &receiver))?;
     Ok(sender)
 }
 
-fn run(shared: &Shared, receiver: &Receiver<Read>) {
+fn run(shared: &Shared, unapplied: &Unapplied, receiver: &Receiver<Read>) {
     for read in receiver {
         // An answer that nobody waits for any more is dropped.
         match read {
             Read::Get(key, answer) => {
-                let _ = answer.send(attempt(shared, |database| table::get(database, &key)));
+                let _ = answer.send(attempt(shared, |database| table::get(database, unapplied, &key)));
             }
             Read::List(range, answer) => {
-                let _ = answer.send(attempt(shared, |database| table::list(database, &range)));
+                let _ = answer.send(attempt(shared, |database| table::list(database, unapplied, &range)));
             }
         }
     }

@@ -7,7 +7,10 @@ use std::fs::File;
 use bytes::Bytes;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
-use super::redo::{Log, Record};
+use super::{
+    redo::{Log, Record},
+    unapplied::{Changes, Unapplied},
+};
 use crate::store::{
     Batch, Change, Entry, Key, Page, Range, Revision, StoreError,
     fault::{self, point},
@@ -49,20 +52,41 @@ pub(super) enum Keep<'a> {
 
 type Outcome = Result<Revision, StoreError>;
 
-/// Writes batches in their order, in one transaction; each is written where its conditions hold after those before
-/// it, and left out as a whole where they do not.
-pub(super) fn write(database: &Database, batches: &[Batch], keep: Keep<'_>) -> Result<Vec<Outcome>, Failure> {
+/// Writes batches that have no conditions to the log, and leaves it to the next transaction to apply them.
+pub(super) fn append(
+    unapplied: &Unapplied,
+    batches: &[Batch],
+    log: &mut Log,
+    store: &File,
+) -> Result<Vec<Outcome>, Failure> {
+    let first = Revision(unapplied.latest().0 + 1);
+    let written = log.append(first, batches.iter(), store);
+    written.map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
+    let numbered = || (first.0..).map(Revision).zip(batches);
+    unapplied.add(numbered());
+    Ok(numbered().map(|(revision, _)| Ok(revision)).collect())
+}
+
+/// Writes batches in their order, in one transaction, after what is unapplied; each is written where its conditions hold
+/// after those before it, and left out as a whole where they do not.
+pub(super) fn write(
+    database: &Database,
+    unapplied: &Unapplied,
+    batches: &[Batch],
+    keep: Keep<'_>,
+) -> Result<Vec<Outcome>, Failure> {
     fault::at(point::BEGIN).map_err(Failure::before)?;
     let mut transaction = database.begin_write().map_err(Failure::before)?;
     if matches!(keep, Keep::InLog(..)) {
         transaction.set_durability(Durability::None).map_err(Failure::before)?;
     }
     let mut outcomes = Vec::with_capacity(batches.len());
-    let first = {
+    let first = unapplied.latest();
+    let mut revision = first;
+    {
         let mut meta = transaction.open_table(META).map_err(Failure::before)?;
         let mut records = transaction.open_table(RECORDS).map_err(Failure::before)?;
-        let first = latest_revision(&meta).map_err(Failure::before)?;
-        let mut revision = first;
+        apply_all(&mut records, &unapplied.all()).map_err(Failure::before)?;
         for batch in batches {
             let found = |key: &Key| revision_of(&records, key);
             outcomes.push(match batch.conflict(found).map_err(Failure::before)? {
@@ -81,16 +105,16 @@ pub(super) fn write(database: &Database, batches: &[Batch], keep: Keep<'_>) -> R
             return Ok(outcomes);
         }
         meta.insert(REVISION_ENTRY, revision.0).map_err(Failure::before)?;
-        Revision(first.0 + 1)
-    };
+    }
     fault::at(point::COMMIT).map_err(Failure::before)?;
     // Before the commit, after which others can read it: nobody is to read what a kill may take back.
     if let Keep::InLog(log, store) = keep {
         let accepted = batches.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
-        let written = log.append(first, accepted.map(|(batch, _)| batch), store);
+        let written = log.append(Revision(first.0 + 1), accepted.map(|(batch, _)| batch), store);
         written.map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
     }
     transaction.commit().map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
+    unapplied.applied(revision);
     Ok(outcomes)
 }
 
@@ -99,25 +123,53 @@ fn apply(
     changes: &[(Key, Change)],
     revision: Revision,
 ) -> Result<(), redb::Error> {
-    for (key, change) in changes {
-        fault::at(point::APPLY)?;
-        match change {
-            Change::Put(value) => {
-                let stored = stored(revision, value);
-                records.insert(key.as_str(), stored.as_slice())?;
-            }
-            Change::Delete => {
-                records.remove(key.as_str())?;
-            }
+    changes.iter().try_for_each(|(key, change)| apply_one(records, key, change, revision))
+}
+
+fn apply_all(
+    records: &mut Table<'_, &'static str, &'static [u8]>,
+    changes: &Changes,
+) -> Result<(), redb::Error> {
+    changes.iter().try_for_each(|(key, (revision, change))| apply_one(records, key, change, *revision))
+}
+
+fn apply_one(
+    records: &mut Table<'_, &'static str, &'static [u8]>,
+    key: &Key,
+    change: &Change,
+    revision: Revision,
+) -> Result<(), redb::Error> {
+    fault::at(point::APPLY)?;
+    match change {
+        Change::Put(value) => {
+            let stored = stored(revision, value);
+            records.insert(key.as_str(), stored.as_slice())?;
+        }
+        Change::Delete => {
+            records.remove(key.as_str())?;
         }
     }
     Ok(())
 }
 
-/// Brings all that was committed to the disk.
-pub(super) fn flush(database: &Database) -> Result<(), Failure> {
+/// Applies what is unapplied, and brings all that was committed to the disk.
+pub(super) fn flush(database: &Database, unapplied: &Unapplied) -> Result<(), Failure> {
     let transaction = database.begin_write().map_err(Failure::before)?;
-    transaction.commit().map_err(Failure::before)
+    let latest = unapplied.latest();
+    if !unapplied.is_empty() {
+        let mut meta = transaction.open_table(META).map_err(Failure::before)?;
+        let mut records = transaction.open_table(RECORDS).map_err(Failure::before)?;
+        apply_all(&mut records, &unapplied.all()).map_err(Failure::before)?;
+        meta.insert(REVISION_ENTRY, latest.0).map_err(Failure::before)?;
+    }
+    transaction.commit().map_err(Failure::before)?;
+    unapplied.applied(latest);
+    Ok(())
+}
+
+/// The revision of the latest batch that the database has.
+pub(super) fn latest(database: &Database) -> Result<Revision, redb::Error> {
+    latest_revision(&database.begin_read()?.open_table(META)?)
 }
 
 /// What became of the batches of a log.
@@ -191,26 +243,70 @@ fn entry(key: &Key, stored: &[u8]) -> Result<Entry, redb::Error> {
 }
 
 /// The record of `key`.
-pub(super) fn get(database: &Database, key: &Key) -> Result<Option<Entry>, redb::Error> {
+pub(super) fn get(database: &Database, unapplied: &Unapplied, key: &Key) -> Result<Option<Entry>, redb::Error> {
     fault::at(point::READ)?;
-    let records = database.begin_read()?.open_table(RECORDS)?;
+    let over = unapplied.of(key);
+    let transaction = database.begin_read()?;
+    if let Some((revision, change)) = over
+        && revision > latest_revision(&transaction.open_table(META)?)?
+    {
+        return Ok(entry_of(key.clone(), revision, change));
+    }
+    let records = transaction.open_table(RECORDS)?;
     records.get(key.as_str())?.map(|stored| entry(key, stored.value())).transpose()
 }
 
-/// A page of the range, from one snapshot.
-pub(super) fn list(database: &Database, range: &Range) -> Result<Page, redb::Error> {
+fn entry_of(key: Key, revision: Revision, change: Change) -> Option<Entry> {
+    match change {
+        Change::Put(value) => Some(Entry { key, revision, value }),
+        Change::Delete => None,
+    }
+}
+
+/// A page of the range, as all was at one moment: that of a snapshot, or that of what is over it.
+pub(super) fn list(database: &Database, unapplied: &Unapplied, range: &Range) -> Result<Page, redb::Error> {
     fault::at(point::READ)?;
-    let transaction = database.begin_read()?;
-    let revision = latest_revision(&transaction.open_table(META)?)?;
-    let records = transaction.open_table(RECORDS)?;
     // The least text after `after` is `after` and a zero.
     let start = match &range.after {
         Some(after) => format!("{after}\0"),
         None => range.prefix.as_str().to_owned(),
     };
-    let entries = records.range(start.as_str()..)?.map(|found| {
+    let (latest, mut over) = unapplied.under(&range.prefix, &start);
+    let transaction = database.begin_read()?;
+    let applied = latest_revision(&transaction.open_table(META)?)?;
+    // What was applied meanwhile is in the snapshot, and may have been overwritten there.
+    over.retain(|_, (revision, _)| *revision > applied);
+    let records = transaction.open_table(RECORDS)?;
+    let stored = records.range(start.as_str()..)?.map(|found| {
         let (key, stored) = found?;
         entry(&Key::new(key.value()), stored.value())
     });
-    page_of(range, revision, entries)
+    page_of(range, latest.max(applied), merged(stored, over))
+}
+
+/// The entries of the database, in their order, under the changes that are over them.
+fn merged(
+    stored: impl Iterator<Item = Result<Entry, redb::Error>>,
+    over: Changes,
+) -> impl Iterator<Item = Result<Entry, redb::Error>> {
+    let (mut stored, mut over) = (stored.peekable(), over.into_iter().peekable());
+    std::iter::from_fn(move || {
+        loop {
+            let next = over.peek().map(|(key, _)| key);
+            let is_stored_first = match (stored.peek(), next) {
+                (Some(Ok(entry)), Some(key)) => entry.key < *key,
+                (_, None) | (Some(Err(_)), Some(_)) => true,
+                (None, Some(_)) => false,
+            };
+            if is_stored_first {
+                return stored.next();
+            }
+            let (key, (revision, change)) = over.next()?;
+            // What it is over is not seen.
+            drop(stored.next_if(|entry| entry.as_ref().is_ok_and(|entry| entry.key == key)));
+            if let Some(entry) = entry_of(key, revision, change) {
+                return Some(Ok(entry));
+            }
+        }
+    })
 }

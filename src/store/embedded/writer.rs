@@ -19,6 +19,7 @@ use super::{
     Ask, Condition, Request, Shared, Waiting,
     file::StoreFile,
     table::{self, Failure, Keep},
+    unapplied::Unapplied,
 };
 use crate::store::{Batch, Bounds, CommitReport, Observer, Revision, StoreError, watch::Hub};
 
@@ -29,6 +30,7 @@ pub(super) const RETRY: Duration = Duration::from_millis(250);
 pub(super) struct Writer {
     pub(super) file: StoreFile,
     pub(super) shared: Arc<Shared>,
+    pub(super) unapplied: Arc<Unapplied>,
     pub(super) waiting: Arc<Waiting>,
     pub(super) hub: Arc<Hub>,
     pub(super) bounds: Bounds,
@@ -165,10 +167,15 @@ impl Writer {
 
     fn write(&mut self, batches: &[Batch]) -> Result<Vec<Result<Revision, StoreError>>, Broken> {
         let StoreFile { file, log, .. } = &mut self.file;
+        let unapplied = &self.unapplied;
         if log.takes(batches) {
-            return attempt(&self.shared, |database| table::write(database, batches, Keep::InLog(log, file)));
+            return attempt(&self.shared, |database| match batches.iter().all(Batch::is_unconditional) {
+                true => table::append(unapplied, batches, log, file),
+                false => table::write(database, unapplied, batches, Keep::InLog(log, file)),
+            });
         }
-        let outcomes = attempt(&self.shared, |database| table::write(database, batches, Keep::OnDisk))?;
+        let outcomes =
+            attempt(&self.shared, |database| table::write(database, unapplied, batches, Keep::OnDisk))?;
         // Where every batch was refused, nothing was synced.
         if outcomes.iter().any(Result::is_ok) {
             log.cut();
@@ -179,7 +186,7 @@ impl Writer {
     /// Brings to the disk what is in the log only; `false` where the file failed just now.
     fn flush(&mut self) -> bool {
         let started = Instant::now();
-        let flushed = attempt(&self.shared, table::flush);
+        let flushed = attempt(&self.shared, |database| table::flush(database, &self.unapplied));
         (self.observer)(CommitReport { took: started.elapsed(), batches: 0, succeeded: flushed.is_ok() });
         match flushed {
             Ok(()) => self.file.log.cut(),
@@ -202,16 +209,23 @@ impl Writer {
 
     /// Opens the file again; gives when to try the next time, where that failed.
     fn reopen(&mut self) -> Option<Instant> {
-        match self.file.reopen() {
-            Ok(database) => {
+        let reopened = self.file.reopen().map_err(|error| error.to_string());
+        let known = |database: Database| match table::latest(&database) {
+            Ok(latest) => Ok((database, latest)),
+            Err(error) => Err(error.to_string()),
+        };
+        match reopened.and_then(known) {
+            Ok((database, latest)) => {
                 info!("store is open again");
+                // All of the log is in the database now.
+                self.unapplied.applied(latest);
                 self.shared.set(Condition::Open(database));
                 // The commit that failed may have been written.
                 self.hub.gap();
                 None
             }
-            Err(error) => {
-                self.shared.set(Condition::Broken(error.to_string()));
+            Err(reason) => {
+                self.shared.set(Condition::Broken(reason));
                 Some(Instant::now() + RETRY)
             }
         }

@@ -12,9 +12,12 @@ use crate::store::{Durability, Entry, Expect, Key, Prefix, Range};
 fn writer(path: &Path) -> Writer {
     let mut file = StoreFile::lock(path).unwrap();
     let database = file.open().unwrap();
+    let unapplied = Unapplied::default();
+    unapplied.applied(table::latest(&database).unwrap());
     Writer {
         file,
         shared: Arc::new(Shared(RwLock::new(Condition::Open(database)))),
+        unapplied: Arc::new(unapplied),
         waiting: Arc::default(),
         hub: Arc::new(Hub::new()),
         bounds: Bounds::default(),
@@ -37,7 +40,7 @@ fn commit(writer: &mut Writer, group: Vec<Batch>) -> Vec<Result<Revision, StoreE
 
 fn entries(writer: &Writer) -> Vec<Entry> {
     let all = Range::first(Prefix::new(""));
-    writer.shared.with(|database| table::list(database, &all).unwrap()).unwrap().entries
+    writer.shared.with(|database| table::list(database, &writer.unapplied, &all).unwrap()).unwrap().entries
 }
 
 fn log_of(path: &Path) -> PathBuf {
