@@ -50,6 +50,9 @@ enum Command {
     /// The client without supervision that `bench` measures next to Greenroom.
     #[command(hide = true)]
     BenchBare(bench::BareArgs),
+    /// The least program in front of the service that `bench` measures next to Greenroom.
+    #[command(hide = true)]
+    BenchLeast(bench::LeastArgs),
     /// Check a configuration file and name everything that is wrong with it.
     CheckConfig(check_config::Args),
 }
@@ -65,6 +68,7 @@ pub fn run() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),
         Command::BenchBare(args) => bench::run_bare(args),
+        Command::BenchLeast(args) => bench::run_least(args),
         Command::CheckConfig(args) => check_config::run(args),
     }
 }

@@ -141,8 +141,8 @@ async fn accept(listener: tokio::net::TcpListener, acceptor: Rc<Acceptor>) {
             Ok((stream, _peer)) if acceptor.steers && acceptor.senders.len() > 1 => {
                 let acceptor = Rc::clone(&acceptor);
                 actix_rt::spawn(async move {
-                    let about = about(&stream, acceptor.manager.registry()).await;
-                    acceptor.hand_over(stream, about);
+                    let first = first(&stream, acceptor.manager.registry()).await;
+                    acceptor.hand_over(stream, first);
                 });
             }
             Ok((stream, _peer)) => acceptor.hand_over(stream, None),
@@ -164,11 +164,13 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 impl Acceptor {
-    fn hand_over(&self, stream: TcpStream, about: Option<(About, ThreadId)>) {
-        let place = match about {
-            Some((About::Seat, thread)) => self.threads.place_at(thread),
-            Some((About::Call, thread)) => Threads::guest(thread),
-            None => self.threads.place(),
+    fn hand_over(&self, stream: TcpStream, first: Option<First>) {
+        let place = match first {
+            Some(First { takes_seat: true, thread: Some(thread) }) => self.threads.place_at(thread),
+            Some(First { takes_seat: false, thread }) => {
+                Threads::guest(thread.unwrap_or_else(|| self.threads.next()))
+            }
+            Some(First { takes_seat: true, thread: None }) | None => self.threads.place(),
         };
         let Some((_, sender)) = self.senders.iter().find(|(id, _)| *id == place.thread) else { return };
         match stream.into_std() {
@@ -179,37 +181,44 @@ impl Acceptor {
     }
 }
 
-/// How a connection's first request is about a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum About {
-    /// A drop-in client takes its seat there, for as long as the connection lasts.
-    Seat,
-    /// HTTP speaks for it, and with the next request perhaps for another.
-    Call,
+/// What a connection's first request tells of it.
+struct First {
+    /// A drop-in client takes its seat at a session, and stays. HTTP speaks for any session, one after the other.
+    takes_seat: bool,
+    /// That of the session that the request names, where there is one.
+    thread: Option<ThreadId>,
 }
 
-/// The thread of the session that the connection's first request is about, where that can be told in time.
-async fn about(stream: &TcpStream, registry: &Registry) -> Option<(About, ThreadId)> {
+/// The first request, where it comes in time.
+async fn first(stream: &TcpStream, registry: &Registry) -> Option<First> {
     let mut head = [0; STEER_BYTES];
     let length = timeout(STEER_WAIT, stream.peek(&mut head)).await.ok()?.ok()?;
-    let (about, session) = session_in(head.get(..length)?)?;
-    Some((about, *registry.get(session)?.thread.get()?))
+    let Told { takes_seat, session } = told(head.get(..length)?)?;
+    let thread = session.and_then(|session| registry.get(session)?.thread.get().copied());
+    Some(First { takes_seat, thread })
 }
 
-/// The session that a request's path names.
-fn session_in(head: &[u8]) -> Option<(About, &str)> {
+/// What the beginning of a request tells.
+#[derive(Debug, PartialEq, Eq)]
+struct Told<'a> {
+    takes_seat: bool,
+    session: Option<&'a str>,
+}
+
+/// Reads the path of a request.
+fn told(head: &[u8]) -> Option<Told<'_>> {
     let text = std::str::from_utf8(head).ok().or_else(|| {
         // A character may be cut at the end, and behind the path anything may come.
         let end = head.iter().position(|byte| !byte.is_ascii())?;
         std::str::from_utf8(head.get(..end)?).ok()
     })?;
-    let (_method, rest) = text.split_once(' ')?;
-    let (about, path) = match rest.strip_prefix("/v1/sessions/") {
-        Some(path) => (About::Call, path),
-        None => (About::Seat, rest.strip_prefix("/s/")?),
-    };
-    let end = path.find(['/', '?', ' '])?;
-    Some((about, path.get(..end)?))
+    let (_method, path) = text.split_once(' ')?;
+    let named = |rest: &'static str| path.strip_prefix(rest)?.split_once(['/', '?', ' ']).map(|(id, _)| id);
+    Some(match (named("/v1/sessions/"), named("/s/")) {
+        (Some(session), _) => Told { takes_seat: false, session: Some(session) },
+        (None, Some(session)) => Told { takes_seat: true, session: Some(session) },
+        (None, None) => Told { takes_seat: path.starts_with("/v2/driveningress/"), session: None },
+    })
 }
 
 async fn serve_here<F, I, S, B>(make: F, terms: Terms, connections: UnboundedReceiver<Accepted>)
@@ -317,23 +326,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_tells_its_session_by_its_path() {
-        for (head, session) in [
-            ("POST /v1/sessions/ses_1/requests?end=true HTTP/1.1\r\n", Some((About::Call, "ses_1"))),
-            ("DELETE /v1/sessions/ses_1 HTTP/1.1\r\n", Some((About::Call, "ses_1"))),
-            ("GET /v1/sessions/ses_1?a=b HTTP/1.1\r\n", Some((About::Call, "ses_1"))),
-            ("GET /s/ses_1/v2/driveningress/websocket?id=a HTTP/1.1\r\n", Some((About::Seat, "ses_1"))),
-            ("GET /s/ses_1/takeover/v2/drivening", Some((About::Seat, "ses_1"))),
-            ("POST /v1/sessions HTTP/1.1\r\n", None),
-            ("POST /v1/sessions/ses_1", None),
-            ("GET /v2/driveningress/websocket?id=/s/x/ HTTP/1.1\r\n", None),
-            ("/s/x/", None),
-            ("", None),
+    fn a_request_tells_its_session_and_whether_it_stays_by_its_path() {
+        for (head, takes_seat, session) in [
+            ("POST /v1/sessions/ses_1/requests?end=true HTTP/1.1\r\n", false, Some("ses_1")),
+            ("DELETE /v1/sessions/ses_1 HTTP/1.1\r\n", false, Some("ses_1")),
+            ("GET /v1/sessions/ses_1?a=b HTTP/1.1\r\n", false, Some("ses_1")),
+            ("GET /s/ses_1/v2/driveningress/websocket?id=a HTTP/1.1\r\n", true, Some("ses_1")),
+            ("GET /s/ses_1/takeover/v2/drivening", true, Some("ses_1")),
+            ("POST /v1/sessions HTTP/1.1\r\n", false, None),
+            ("POST /v1/sessions/ses_1", false, None),
+            ("GET /v2/driveningress/websocket?id=/s/x/ HTTP/1.1\r\n", true, None),
+            ("POST /v1/auth/session-token HTTP/1.1\r\n", false, None),
         ] {
-            assert_eq!(session_in(head.as_bytes()), session, "{head}");
+            assert_eq!(told(head.as_bytes()), Some(Told { takes_seat, session }), "{head}");
         }
-        assert_eq!(session_in(b"GET /s/ses_1/x HTTP/1.1\r\nx: \xc3"), Some((About::Seat, "ses_1")));
-        assert_eq!(session_in(&[0x16, 3, 1, 2, 0, 1]), None);
-        assert_eq!(session_in(b"GET /s/\xff/x"), None);
+        let cut = Some(Told { takes_seat: true, session: Some("ses_1") });
+        assert_eq!(told(b"GET /s/ses_1/x HTTP/1.1\r\nx: \xc3"), cut);
+        for nonsense in [&b""[..], b"/s/x/", &[0x16, 3, 1, 2, 0, 1]] {
+            assert_eq!(told(nonsense), None);
+        }
+        assert_eq!(told(b"GET /s/\xff/x").and_then(|told| told.session), None);
     }
 }

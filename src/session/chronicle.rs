@@ -19,7 +19,7 @@ use crate::{
     recovery::{Moment, SessionId, TenantId},
     store::{
         Batch, Key, Records, StoreError,
-        records::{HISTORY_PER_CLASS, HistoryClass, HistoryRecord},
+        records::{HISTORY_PER_CLASS, HistoryClass, HistoryPlace, HistoryRecord},
     },
     telemetry::Metrics,
 };
@@ -234,6 +234,8 @@ impl Chronicle {
         let mut waiting = self.waiting();
         let mut batch = Batch::new();
         waiting.put_in_order();
+        // Of the session that the latest event was of: those of one stand together.
+        let mut place: Option<(SessionId, HistoryPlace)> = None;
         while waiting.writing.len() < GROUP
             && batch.bytes() <= FULL
             && let Some((session, event)) = waiting.pop()
@@ -241,7 +243,11 @@ impl Chronicle {
             if waiting.forgotten.contains(&session) {
                 continue;
             }
-            match stored(&session, &event) {
+            let (_, place) = match place.take() {
+                Some(known) if known.0 == session => place.insert(known),
+                Some(_) | None => place.insert((session.clone(), HistoryPlace::of(&session))),
+            };
+            match stored(place, &event) {
                 Ok(stored) => {
                     batch = stored.into_iter().fold(batch, |batch, (key, value)| batch.put(key, value))
                 }
@@ -297,7 +303,7 @@ fn entry(event: &Event) -> Option<HistoryRecord> {
 }
 
 /// An event as it is stored, and where.
-fn stored(session: &SessionId, event: &Event) -> Result<Option<(Key, Bytes)>, StoreError> {
+fn stored(place: &HistoryPlace, event: &Event) -> Result<Option<(Key, Bytes)>, StoreError> {
     let class = match event.what.kind() {
         Kind::Request => HistoryClass::Request,
         Kind::State
@@ -308,7 +314,7 @@ fn stored(session: &SessionId, event: &Event) -> Result<Option<(Key, Bytes)>, St
         | Kind::Tenant
         | Kind::Upstream => HistoryClass::Change,
     };
-    entry(event).map(|entry| entry.stored(session, class)).transpose()
+    entry(event).map(|entry| entry.stored(place, class)).transpose()
 }
 
 #[cfg(test)]

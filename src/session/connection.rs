@@ -204,8 +204,14 @@ impl Connection {
         let mut warned = false;
         let outlet = Rc::new(Outlet::new(self.generation, socket));
         self.session.borrow_mut().opened(self.generation, &outlet);
+        let woken = self.wake.notified();
+        tokio::pin!(woken);
+        // Whether something may wait to be sent. The frames within an answer bring nothing about.
+        let mut may_send = true;
         loop {
-            if let Err(refused) = outlet.pump(&mut self.session.borrow_mut(), &self.context) {
+            if std::mem::replace(&mut may_send, true)
+                && let Err(refused) = outlet.pump(&mut self.session.borrow_mut(), &self.context)
+            {
                 return Ending::Broke(Box::new(self.unsendable(&refused)));
             }
             let recovery = self.context.tenant.recovery();
@@ -218,7 +224,7 @@ impl Connection {
                     }
                     return Ending::Closed;
                 }
-                () = self.wake.notified() => {}
+                () = &mut woken => woken.set(self.wake.notified()),
                 _ = bill.tick() => {
                     connected.count_time();
                     self.watch_egress(&mut warned);
@@ -226,6 +232,7 @@ impl Connection {
                 event = outlet.next(&recovery.policy) => match event {
                     SocketEvent::Animation { animation, bytes } => {
                         self.animation(animation.req_id(&bytes), animation.end, &bytes, connection_id);
+                        may_send = animation.end;
                     }
                     SocketEvent::Frame { data, bytes } => self.frame(*data, &bytes, connection_id),
                     SocketEvent::Room => {}

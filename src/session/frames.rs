@@ -25,7 +25,8 @@ impl Frames {
         let length = frame.len() as u64;
         let needed = encoded_len_varint(length) + frame.len();
         if self.filling.capacity() - self.filling.len() < needed {
-            let filled = std::mem::replace(&mut self.filling, BytesMut::with_capacity(needed.max(PIECE_BYTES)));
+            let filled =
+                std::mem::replace(&mut self.filling, BytesMut::with_capacity(needed.max(PIECE_BYTES)));
             if !filled.is_empty() {
                 self.full.push(filled.freeze());
             }

@@ -22,8 +22,9 @@ use tokio::{
 /// Sessions and connections of drop-in clients that are put on one thread before the next one is used. Fewer threads wake
 /// less often and find more to do each time, and on more of them a frame waits for less: with 200 clients on two threads, at
 /// this bound, it takes two thirds of the time that it takes on one, for a tenth more of CPU. So many, all speaking, take a
-/// quarter of a core. Connections of HTTP that speak for a session are its [guests](Threads::guest): on other threads than
-/// the sessions, each piece of audio would pass a queue, for a quarter more of CPU and no less latency.
+/// quarter of a core. Connections of HTTP are [guests](Threads::guest) of the sessions that they speak for: were they to fill
+/// threads, more sessions would be on others than their callers, and each piece of audio would pass a queue, for a quarter
+/// more of CPU and no less latency.
 const FILL: usize = 256;
 
 thread_local! {
@@ -122,13 +123,17 @@ impl Threads {
         }
     }
 
-    /// Takes a place on the thread that something new is put on: the first that is not filled yet, else the one that
-    /// has least.
-    pub fn place(&self) -> Place {
+    /// The thread that something new is put on: the first that is not filled yet, else the one that has least.
+    pub fn next(&self) -> ThreadId {
         let loads = self.0.iter().map(|thread| thread.load.load(Ordering::Relaxed)).enumerate();
         let first = loads.clone().find(|(_, load)| *load < FILL);
-        let least = first.or_else(|| loads.min_by_key(|(_, load)| *load)).map_or(0, |(number, _)| number);
-        self.take(ThreadId(least))
+        let least = first.or_else(|| loads.min_by_key(|(_, load)| *load));
+        ThreadId(least.map_or(0, |(number, _)| number))
+    }
+
+    /// Takes a place on the [next](Self::next) thread.
+    pub fn place(&self) -> Place {
+        self.take(self.next())
     }
 
     /// Takes a place on `wanted`, unless that has far more than the others have.
@@ -218,7 +223,10 @@ mod tests {
         assert_eq!(threads.place().thread, ThreadId(0));
         drop(guests);
         let places: Vec<Place> = (0..FILL).map(|_| threads.place()).collect();
-        assert!(places.iter().all(|place| place.thread == ThreadId(0)), "a guest that goes gives back no place");
+        assert!(
+            places.iter().all(|place| place.thread == ThreadId(0)),
+            "a guest that goes gives back no place"
+        );
         assert_eq!(threads.place().thread, ThreadId(1));
         end.end();
     }

@@ -117,11 +117,6 @@ impl Batch {
         &self.conditions
     }
 
-    /// Whether it is written whatever there is.
-    pub const fn is_unconditional(&self) -> bool {
-        self.conditions.is_empty()
-    }
-
     /// The changes, in order: a later one of the same key wins.
     pub fn changes(&self) -> &[(Key, Change)] {
         &self.changes

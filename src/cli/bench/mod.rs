@@ -12,6 +12,7 @@
 
 mod bare;
 mod children;
+mod least;
 mod product;
 mod report;
 mod rival;
@@ -26,6 +27,7 @@ use std::{io, path::PathBuf, process::ExitCode};
 use actix::System;
 
 pub(super) use bare::{Args as BareArgs, run as run_bare};
+pub(super) use least::{Args as LeastArgs, run as run_least};
 use product::Greenroom;
 use report::{Report, Run};
 use rival::Rival;
@@ -68,6 +70,8 @@ enum Client {
     Greenroom,
     /// awc and nothing else: no supervision, no API, no metrics.
     Bare,
+    /// An actix-web handler in front of awc and nothing else: the least that audio over HTTP can cost on these crates.
+    Least,
     /// The official Python SDK `spatialreal`.
     Python,
 }
@@ -77,6 +81,7 @@ impl Client {
         match self {
             Self::Greenroom => "greenroom",
             Self::Bare => "bare",
+            Self::Least => "least",
             Self::Python => "python",
         }
     }
@@ -169,6 +174,11 @@ pub(super) fn run(args: Args) -> ExitCode {
         output::complain("greenroom bench: there is nothing that `list` could be compared with");
         return ExitCode::from(2);
     }
+    let speaks_http = matches!(args.scenario, Scenario::Idle | Scenario::Stream | Scenario::Burst);
+    if args.against.contains(&Client::Least) && (!speaks_http || args.tls) {
+        output::complain("greenroom bench: `least` has idle, stream and burst, without TLS");
+        return ExitCode::from(2);
+    }
     if args.tls && args.against.contains(&Client::Python) {
         output::complain("greenroom bench: the Python SDK cannot be told to trust a certificate of this run");
         return ExitCode::from(2);
@@ -243,6 +253,7 @@ async fn measure_one(args: &Args, client: Client) -> io::Result<Run> {
                 | Scenario::List => Subject::Greenroom(greenroom),
             }
         }
+        Client::Least => Subject::Greenroom(Greenroom::start_least(args, &service).await?),
         Client::Bare | Client::Python => {
             Subject::Rival(Rival::start(args, client, &service.entrance()).await?)
         }

@@ -26,8 +26,6 @@ use crate::{cli::figures::Figures, simulator::monotonic_now};
 const START_DEADLINE: Duration = Duration::from_secs(20);
 /// From one look for something to the next.
 const LOOK_PERIOD: Duration = Duration::from_millis(20);
-/// Calls that create sessions, at a time.
-const CREATING: usize = 32;
 /// What opening may take beyond what the gate makes it take.
 const OPEN_MARGIN: Duration = Duration::from_secs(60);
 /// An answer of the API, that of a waited-for request excepted, is there within milliseconds or it failed.
@@ -47,6 +45,8 @@ pub(super) struct Greenroom {
     /// The sessions that were opened, by id.
     pub(super) sessions: Vec<String>,
     open_deadline: Duration,
+    /// Calls that create sessions, at a time: as many as the other clients open at a time.
+    creating: usize,
 }
 
 impl Greenroom {
@@ -55,7 +55,18 @@ impl Greenroom {
         let config = children::write(&place, "greenroom.toml", &configuration(args, service, place.path()))?;
         let mut command = Command::new(children::own_program()?);
         command.arg("serve").arg("--config").arg(config);
-        let child = Child::spawn("greenroom", command, place)?;
+        Self::served(args, Child::spawn("greenroom", command, place)?).await
+    }
+
+    /// What stands in for it where the least is measured that could be in its place.
+    pub(super) async fn start_least(args: &Args, service: &Service) -> io::Result<Self> {
+        let mut command = Command::new(children::own_program()?);
+        command.args(["bench-least", "--console", &service.console, "--ingress", &service.ingress]);
+        command.args(["--in-flight", &args.in_flight.to_string()]);
+        Self::served(args, Child::spawn("the least program", command, children::place()?)?).await
+    }
+
+    async fn served(args: &Args, child: Child) -> io::Result<Self> {
         let began = Instant::now();
         let (api, admin) = loop {
             if let Some(found) = addresses(&child.log()) {
@@ -74,7 +85,8 @@ impl Greenroom {
             .finish();
         let through_gate = f64::from(args.sessions()) / f64::from(args.gate_per_second());
         let open_deadline = Duration::from_secs_f64(through_gate) + OPEN_MARGIN;
-        Ok(Self { child, api, admin, http, sessions: Vec::new(), open_deadline })
+        let creating = args.in_flight as usize;
+        Ok(Self { child, api, admin, http, sessions: Vec::new(), open_deadline, creating })
     }
 
     /// The way to its drop-in console and ingress.
@@ -98,7 +110,7 @@ impl Greenroom {
         let numbers = begin..begin + sessions as usize;
         let created: Vec<io::Result<String>> = stream::iter(numbers)
             .map(|number| self.create(number))
-            .buffer_unordered(CREATING)
+            .buffer_unordered(self.creating)
             .collect()
             .await;
         for id in created {

@@ -99,7 +99,7 @@ impl Rival {
                     "--against python needs --python PATH; the README says how to make one",
                 ));
             }
-            (Client::Bare | Client::Greenroom, _) => {
+            (Client::Bare | Client::Least | Client::Greenroom, _) => {
                 let mut command = Command::new(children::own_program()?);
                 command.arg("bench-bare");
                 ("the bare client", command)

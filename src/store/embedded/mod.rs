@@ -149,7 +149,8 @@ impl Embedded {
     pub fn open(path: &Path, bounds: Bounds, observer: Observer) -> Result<Self, OpenError> {
         let mut file = StoreFile::lock(path)?;
         let database = file.open()?;
-        let unreadable = |error: redb::Error| OpenError::Corrupt { path: path.to_owned(), reason: error.to_string() };
+        let unreadable =
+            |error: redb::Error| OpenError::Corrupt { path: path.to_owned(), reason: error.to_string() };
         let unapplied = Arc::new(Unapplied::default());
         unapplied.applied(table::latest(&database).map_err(unreadable)?);
         let shared = Arc::new(Shared(RwLock::new(Condition::Open(database))));

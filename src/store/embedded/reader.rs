@@ -25,7 +25,9 @@ pub(super) enum Read {
 /// Starts the thread; it ends with the last sender.
 pub(super) fn start(shared: Arc<Shared>, unapplied: Arc<Unapplied>) -> io::Result<SyncSender<Read>> {
     let (sender, receiver) = sync_channel(MAX_WAITING_READS);
-    thread::Builder::new().name("store-read".to_owned()).spawn(move || run(&shared, &unapplied, &receiver))?;
+    thread::Builder::new()
+        .name("store-read".to_owned())
+        .spawn(move || run(&shared, &unapplied, &receiver))?;
     Ok(sender)
 }
 

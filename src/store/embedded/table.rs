@@ -2,10 +2,10 @@
 //!
 //! A value is its revision in eight bytes, then what the caller gave.
 
-use std::fs::File;
+use std::{collections::BTreeMap, fs::File};
 
 use bytes::Bytes;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
 use super::{
     redo::{Log, Record},
@@ -42,44 +42,76 @@ impl Failure {
     }
 }
 
-/// Where a group is kept when it is answered.
-pub(super) enum Keep<'a> {
-    /// In the file on the disk, with all that came before.
-    OnDisk,
-    /// In the log of this file.
-    InLog(&'a mut Log, &'a File),
-}
-
 type Outcome = Result<Revision, StoreError>;
 
-/// Writes batches that have no conditions to the log, and leaves it to the next transaction to apply them.
+/// Writes batches in their order to the log, and leaves it to the next transaction to apply them; each where its conditions
+/// hold after those before it.
 pub(super) fn append(
+    database: &Database,
     unapplied: &Unapplied,
     batches: &[Batch],
     log: &mut Log,
     store: &File,
 ) -> Result<Vec<Outcome>, Failure> {
-    let first = Revision(unapplied.latest().0 + 1);
-    let written = log.append(first, batches.iter(), store);
-    written.map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
-    let numbered = || (first.0..).map(Revision).zip(batches);
-    unapplied.add(numbered());
-    Ok(numbered().map(|(revision, _)| Ok(revision)).collect())
+    let first = unapplied.latest();
+    let (mut revision, mut accepted) = (first, Vec::with_capacity(batches.len()));
+    // By the batches of this group.
+    let mut changed = BTreeMap::new();
+    let mut snapshot = None;
+    let mut outcomes = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let found = |key: &Key| match changed.get(key) {
+            Some(found) => Ok(*found),
+            None => current(database, unapplied, &mut snapshot, key),
+        };
+        if let Some(conflict) = batch.conflict(found).map_err(Failure::before)? {
+            outcomes.push(Err(conflict));
+            continue;
+        }
+        revision = Revision(revision.0 + 1);
+        accepted.push((revision, batch));
+        outcomes.push(Ok(revision));
+        for (key, change) in batch.changes() {
+            changed.insert(key, matches!(change, Change::Put(_)).then_some(revision));
+        }
+    }
+    if revision > first {
+        let written = log.append(Revision(first.0 + 1), accepted.iter().map(|(_, batch)| *batch), store);
+        written.map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
+        unapplied.add(accepted.into_iter());
+    }
+    Ok(outcomes)
 }
 
-/// Writes batches in their order, in one transaction, after what is unapplied; each is written where its conditions hold
-/// after those before it, and left out as a whole where they do not.
+/// The records of a snapshot.
+type Snapshot = ReadOnlyTable<&'static str, &'static [u8]>;
+
+/// The revision of a record as it is, unapplied or in the database, of which a snapshot is taken where one is needed.
+fn current(
+    database: &Database,
+    unapplied: &Unapplied,
+    snapshot: &mut Option<Snapshot>,
+    key: &Key,
+) -> Result<Option<Revision>, redb::Error> {
+    if let Some((revision, change)) = unapplied.of(key) {
+        return Ok(matches!(change, Change::Put(_)).then_some(revision));
+    }
+    let records = match snapshot {
+        Some(records) => records,
+        None => snapshot.insert(database.begin_read()?.open_table(RECORDS)?),
+    };
+    revision_of(records, key)
+}
+
+/// Writes batches in their order, in one transaction, after what is unapplied, and brings them to the disk; each is written
+/// where its conditions hold after those before it, and left out as a whole where they do not.
 pub(super) fn write(
     database: &Database,
     unapplied: &Unapplied,
     batches: &[Batch],
-    keep: Keep<'_>,
 ) -> Result<Vec<Outcome>, Failure> {
     fault::at(point::BEGIN).map_err(Failure::before)?;
-    let mut transaction = database.begin_write().map_err(Failure::before)?;
-    if matches!(keep, Keep::InLog(..)) {
-        transaction.set_durability(Durability::None).map_err(Failure::before)?;
-    }
+    let transaction = database.begin_write().map_err(Failure::before)?;
     let mut outcomes = Vec::with_capacity(batches.len());
     let first = unapplied.latest();
     let mut revision = first;
@@ -107,12 +139,6 @@ pub(super) fn write(
         meta.insert(REVISION_ENTRY, revision.0).map_err(Failure::before)?;
     }
     fault::at(point::COMMIT).map_err(Failure::before)?;
-    // Before the commit, after which others can read it: nobody is to read what a kill may take back.
-    if let Keep::InLog(log, store) = keep {
-        let accepted = batches.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
-        let written = log.append(Revision(first.0 + 1), accepted.map(|(batch, _)| batch), store);
-        written.map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
-    }
     transaction.commit().map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
     unapplied.applied(revision);
     Ok(outcomes)
@@ -223,7 +249,7 @@ fn latest_revision(meta: &impl ReadableTable<&'static str, u64>) -> Result<Revis
 }
 
 fn revision_of(
-    records: &Table<'_, &'static str, &'static [u8]>,
+    records: &impl ReadableTable<&'static str, &'static [u8]>,
     key: &Key,
 ) -> Result<Option<Revision>, redb::Error> {
     let Some(stored) = records.get(key.as_str())? else { return Ok(None) };
@@ -243,7 +269,11 @@ fn entry(key: &Key, stored: &[u8]) -> Result<Entry, redb::Error> {
 }
 
 /// The record of `key`.
-pub(super) fn get(database: &Database, unapplied: &Unapplied, key: &Key) -> Result<Option<Entry>, redb::Error> {
+pub(super) fn get(
+    database: &Database,
+    unapplied: &Unapplied,
+    key: &Key,
+) -> Result<Option<Entry>, redb::Error> {
     fault::at(point::READ)?;
     let over = unapplied.of(key);
     let transaction = database.begin_read()?;

@@ -1,7 +1,7 @@
 //! What is in the log and not in the database yet.
 //!
-//! A transaction of redb costs twenty times what a write to the log does, and whoever waits for an answer would wait for
-//! both. So batches that need no look into the database are answered from the log, and applied together: with the next
+//! A transaction of redb costs many times what a write to the log does, and whoever waits for an answer would wait for
+//! both. So batches that need not wait for the disk are answered from the log, and applied together: with the next
 //! transaction that is needed anyway, and with the sync of the log at the latest. Until then readers find them here.
 
 use std::{

@@ -18,7 +18,7 @@ use tracing::{error, info};
 use super::{
     Ask, Condition, Request, Shared, Waiting,
     file::StoreFile,
-    table::{self, Failure, Keep},
+    table::{self, Failure},
     unapplied::Unapplied,
 };
 use crate::store::{Batch, Bounds, CommitReport, Observer, Revision, StoreError, watch::Hub};
@@ -169,13 +169,9 @@ impl Writer {
         let StoreFile { file, log, .. } = &mut self.file;
         let unapplied = &self.unapplied;
         if log.takes(batches) {
-            return attempt(&self.shared, |database| match batches.iter().all(Batch::is_unconditional) {
-                true => table::append(unapplied, batches, log, file),
-                false => table::write(database, unapplied, batches, Keep::InLog(log, file)),
-            });
+            return attempt(&self.shared, |database| table::append(database, unapplied, batches, log, file));
         }
-        let outcomes =
-            attempt(&self.shared, |database| table::write(database, unapplied, batches, Keep::OnDisk))?;
+        let outcomes = attempt(&self.shared, |database| table::write(database, unapplied, batches))?;
         // Where every batch was refused, nothing was synced.
         if outcomes.iter().any(Result::is_ok) {
             log.cut();

@@ -55,9 +55,20 @@ struct Stored {
     event: Box<RawValue>,
 }
 
-fn key(session: &SessionId, class: HistoryClass, number: u64) -> Key {
-    // Sixteen hexadecimal digits sort as the numbers do.
-    Key::new(format!("{}{number:016x}", prefix(session, class).as_str()))
+/// Where a session's history is: worked out once for all that is written of it at a time.
+#[derive(Debug)]
+pub struct HistoryPlace(Prefix);
+
+impl HistoryPlace {
+    /// That of `session`.
+    pub fn of(session: &SessionId) -> Self {
+        Self(Prefix::history(session))
+    }
+
+    fn key(&self, class: HistoryClass, number: u64) -> Key {
+        // Sixteen hexadecimal digits sort as the numbers do.
+        Key::new(format!("{}{}/{number:016x}", self.0.as_str(), class.as_char()))
+    }
 }
 
 fn prefix(session: &SessionId, class: HistoryClass) -> Prefix {
@@ -71,13 +82,13 @@ fn number(key: &Key) -> Option<u64> {
 }
 
 impl HistoryRecord {
-    /// The entry as it is stored in the history of `session`.
+    /// The entry as it is stored.
     ///
     /// # Errors
     ///
     /// None that can be met in practice: an entry is always JSON.
-    pub fn stored(self, session: &SessionId, class: HistoryClass) -> Result<(Key, Bytes), StoreError> {
-        let key = key(session, class, self.number);
+    pub fn stored(self, place: &HistoryPlace, class: HistoryClass) -> Result<(Key, Bytes), StoreError> {
+        let key = place.key(class, self.number);
         let value = envelope::encode(&key, &Stored { v: VERSION, event: self.event })?;
         Ok((key, value))
     }
@@ -130,6 +141,7 @@ mod tests {
     fn keys_sort_by_number_and_stay_within_their_session_and_class() {
         use HistoryClass::{Change, Request};
         let (one, other) = (SessionId::from("ses_a"), SessionId::from("ses_ab"));
+        let key = |session, class, number| HistoryPlace::of(session).key(class, number);
         assert!(key(&one, Change, 9) < key(&one, Change, 10));
         assert!(prefix(&one, Change).holds(&key(&one, Change, u64::MAX)));
         assert!(!prefix(&one, Change).holds(&key(&one, Request, 1)));

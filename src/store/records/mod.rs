@@ -22,7 +22,7 @@ use std::{fmt, sync::Arc, time::SystemTime};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use history::{HISTORY_PER_CLASS, HistoryClass, HistoryRecord};
+pub use history::{HISTORY_PER_CLASS, HistoryClass, HistoryPlace, HistoryRecord};
 use idempotency::Orphans;
 pub use idempotency::{Asked, AskedAudio, Begun, BegunAudio, IDEMPOTENCY_HOURS, StoredAnswer, Ticket};
 pub use minutes::MinutesRecord;

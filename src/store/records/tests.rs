@@ -265,7 +265,7 @@ async fn a_history_keeps_the_latest_of_each_class_and_goes_with_its_session() {
     let mut batch = Batch::new();
     for (session, class, number) in entries {
         let event = RawValue::from_string(format!("{{\"id\":{number}}}")).unwrap();
-        let (key, value) = HistoryRecord { number, event }.stored(session, class).unwrap();
+        let (key, value) = HistoryRecord { number, event }.stored(&HistoryPlace::of(session), class).unwrap();
         batch = batch.put(key, value);
     }
     records.commit(batch).await.unwrap();

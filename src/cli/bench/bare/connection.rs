@@ -14,16 +14,16 @@ use super::super::schedule;
 use crate::wire::{self, Data, proto};
 
 /// Opens connections, a bounded number at a time.
-pub(super) struct Dialer {
-    pub(super) http: awc::Client,
-    pub(super) console: String,
-    pub(super) ingress: String,
-    pub(super) key: String,
-    pub(super) gate: Semaphore,
+pub(in super::super) struct Dialer {
+    pub(in super::super) http: awc::Client,
+    pub(in super::super) console: String,
+    pub(in super::super) ingress: String,
+    pub(in super::super) key: String,
+    pub(in super::super) gate: Semaphore,
 }
 
 /// A session of the bare client.
-pub(super) struct Connection(Framed<BoxedSocket, ws::Codec>);
+pub(in super::super) struct Connection(Framed<BoxedSocket, ws::Codec>);
 
 #[derive(Deserialize)]
 struct Token {
@@ -34,7 +34,7 @@ struct Token {
 
 impl Dialer {
     /// Opens the session of an avatar: token, upgrade, handshake.
-    pub(super) async fn open(&self, avatar: &str) -> io::Result<Connection> {
+    pub(in super::super) async fn open(&self, avatar: &str) -> io::Result<Connection> {
         let _turn = self.gate.acquire().await.map_err(io::Error::other)?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut answer = self
@@ -97,6 +97,11 @@ impl Connection {
                 Some(Ok(ws::Frame::Text(_) | ws::Frame::Continuation(_) | ws::Frame::Pong(_))) => {}
             }
         }
+    }
+
+    /// The socket itself.
+    pub(in super::super) fn into_socket(self) -> Framed<BoxedSocket, ws::Codec> {
+        self.0
     }
 
     /// Ends it with a close handshake.

@@ -22,7 +22,7 @@ use super::{
     secured,
 };
 use crate::{cli::output, upstream::tls_config};
-use connection::Dialer;
+pub(super) use connection::Dialer;
 
 /// Words that the driver may be ahead of this client.
 const WORDS: usize = 8;

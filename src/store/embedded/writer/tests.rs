@@ -38,9 +38,30 @@ fn commit(writer: &mut Writer, group: Vec<Batch>) -> Vec<Result<Revision, StoreE
     answers.into_iter().map(|mut answer| answer.try_recv().unwrap()).collect()
 }
 
+/// All entries, which are the same however they are read: at once, one by one, and by their keys.
 fn entries(writer: &Writer) -> Vec<Entry> {
-    let all = Range::first(Prefix::new(""));
-    writer.shared.with(|database| table::list(database, &writer.unapplied, &all).unwrap()).unwrap().entries
+    let mut all = Range::first(Prefix::new(""));
+    let unapplied = &writer.unapplied;
+    writer
+        .shared
+        .with(|database| {
+            let page = table::list(database, unapplied, &all).unwrap();
+            assert_eq!(page.revision, unapplied.latest());
+            all.limit = 1;
+            for entry in &page.entries {
+                assert_eq!(table::get(database, unapplied, &entry.key).unwrap().as_ref(), Some(entry));
+                let next = table::list(database, unapplied, &all).unwrap().entries;
+                assert_eq!(next.first(), Some(entry));
+                all.after = Some(entry.key.clone());
+            }
+            assert_eq!(table::list(database, unapplied, &all).unwrap().entries, []);
+            for key in (0..5).map(|number| Key::new(format!("k/{number}"))) {
+                let is_listed = page.entries.iter().any(|entry| entry.key == key);
+                assert_eq!(table::get(database, unapplied, &key).unwrap().is_some(), is_listed);
+            }
+            page.entries
+        })
+        .unwrap()
 }
 
 fn log_of(path: &Path) -> PathBuf {
@@ -267,6 +288,50 @@ fn a_logged_batch_leaves_the_file_alone_and_whatever_is_synced_takes_it_along() 
     let image = Image::of(&path);
     assert!(image.log.is_empty() && writer.file.log.due().is_none());
     assert_eq!(entries(&image.start().2).len(), 4);
+}
+
+#[test]
+fn what_was_applied_while_it_is_read_is_not_seen_over_what_came_after_it() {
+    let (_directory, _path, mut writer) = fresh();
+    let old = [logged("a", "old"), logged("b", "old")];
+    commit(&mut writer, old.to_vec());
+    assert_eq!(entries(&writer).len(), 2);
+    let gone = Batch::new().delete(Key::new("a")).put(Key::new("b"), "new");
+    assert_eq!(commit(&mut writer, vec![gone]), [Ok(Revision(3))]);
+    // As a reader finds it between the commit and the moment in which what was applied is forgotten.
+    writer.unapplied.add((1..).map(Revision).zip(&old));
+    let all = Range::first(Prefix::new(""));
+    let (page, a, b) = writer
+        .shared
+        .with(|database| {
+            let get = |name| table::get(database, &writer.unapplied, &Key::new(name)).unwrap();
+            (table::list(database, &writer.unapplied, &all).unwrap(), get("a"), get("b"))
+        })
+        .unwrap();
+    let new = Entry { key: Key::new("b"), revision: Revision(3), value: Bytes::from_static(b"new") };
+    assert_eq!((page.entries, page.revision), (vec![new.clone()], Revision(3)));
+    assert_eq!((a, b), (None, Some(new)));
+}
+
+#[test]
+fn a_prefix_has_what_is_over_it_and_nothing_of_its_neighbours() {
+    let (_directory, _path, mut writer) = fresh();
+    let stored = ["a/1", "b/1", "b/3", "c/1"].map(|name| Batch::new().put(Key::new(name), "1"));
+    commit(&mut writer, stored.to_vec());
+    commit(&mut writer, ["a/2", "b/2", "b/4", "c/0"].map(|name| logged(name, "2")).to_vec());
+    commit(&mut writer, vec![Batch::new().delete(Key::new("b/3")).logged()]);
+    let names = |prefix, after: Option<&str>| {
+        let mut range = Range::first(Prefix::new(prefix));
+        range.after = after.map(Key::new);
+        let list = |database: &Database| table::list(database, &writer.unapplied, &range).unwrap();
+        let entries = writer.shared.with(list).unwrap().entries;
+        entries.iter().map(|entry| entry.key.as_str().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("b/", None), ["b/1", "b/2", "b/4"]);
+    assert_eq!(names("b/", Some("b/1")), ["b/2", "b/4"]);
+    assert_eq!(names("b/", Some("b/4")), [""; 0]);
+    assert_eq!(names("d/", None), [""; 0]);
+    assert_eq!(names("", Some("b/4")), ["c/0", "c/1"]);
 }
 
 #[test]
