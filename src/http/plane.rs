@@ -39,6 +39,11 @@ const STEER_WAIT: Duration = Duration::from_millis(20);
 /// Bytes of a request that are looked at: a method, a path and an id.
 const STEER_BYTES: usize = 128;
 
+/// How the paths begin that only drop-in clients ask for. One that keeps its connection takes its seat on that which it got
+/// its token by.
+const DROP_IN: [&str; 4] =
+    ["/v2/driveningress/", "/v1/auth/session-token", "/v1/console/session-tokens", "/session-tokens"];
+
 /// What the data plane is served from.
 pub(super) struct Setup {
     pub(super) listener: TcpListener,
@@ -183,7 +188,7 @@ impl Acceptor {
 
 /// What a connection's first request tells of it.
 struct First {
-    /// A drop-in client takes its seat at a session, and stays. HTTP speaks for any session, one after the other.
+    /// A drop-in client takes its seat at a session with it, and stays, or may. HTTP speaks for any session, one after the other.
     takes_seat: bool,
     /// That of the session that the request names, where there is one.
     thread: Option<ThreadId>,
@@ -217,7 +222,9 @@ fn told(head: &[u8]) -> Option<Told<'_>> {
     Some(match (named("/v1/sessions/"), named("/s/")) {
         (Some(session), _) => Told { takes_seat: false, session: Some(session) },
         (None, Some(session)) => Told { takes_seat: true, session: Some(session) },
-        (None, None) => Told { takes_seat: path.starts_with("/v2/driveningress/"), session: None },
+        (None, None) => {
+            Told { takes_seat: DROP_IN.iter().any(|start| path.starts_with(start)), session: None }
+        }
     })
 }
 
@@ -336,7 +343,9 @@ mod tests {
             ("POST /v1/sessions HTTP/1.1\r\n", false, None),
             ("POST /v1/sessions/ses_1", false, None),
             ("GET /v2/driveningress/websocket?id=/s/x/ HTTP/1.1\r\n", true, None),
-            ("POST /v1/auth/session-token HTTP/1.1\r\n", false, None),
+            ("POST /v1/auth/session-token HTTP/1.1\r\n", true, None),
+            ("POST /v1/console/session-tokens HTTP/1.1\r\n", true, None),
+            ("GET /v1/events HTTP/1.1\r\n", false, None),
         ] {
             assert_eq!(told(head.as_bytes()), Some(Told { takes_seat, session }), "{head}");
         }
