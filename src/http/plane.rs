@@ -187,6 +187,7 @@ impl Acceptor {
 }
 
 /// What a connection's first request tells of it.
+#[derive(Clone, Copy)]
 struct First {
     /// A drop-in client takes its seat at a session with it, and stays, or may. HTTP speaks for any session, one after the other.
     takes_seat: bool,
