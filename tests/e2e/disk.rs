@@ -90,14 +90,17 @@ async fn audio_is_not_promised_while_it_cannot_be_written_and_its_outcome_is_kep
     };
     for point in ["store::begin", "store::disk_sync"] {
         break_disk(point);
-        // What has no key waits for no sync: that the disk has failed is found by something that does.
-        let refused = if point == "store::disk_sync" {
-            let request = world.data_request(Method::POST, ACME, "/v1/sessions");
-            world.call(request.send_json(&json!({"avatar_id": "other"}))).await
-        } else {
-            world.audio(ACME, &path, silence(5)).await
-        };
+        // What has no key is in the log, which is written: that the disk has failed is found by something that needs it.
+        world.audio(ACME, &path, silence(5)).await.expect(202);
+        let request = world.data_request(Method::POST, ACME, "/v1/sessions");
+        let refused = world.call(request.send_json(&json!({"avatar_id": "other"}))).await;
         assert_eq!(refused.expect(503)["code"], "storeUnavailable", "{point}");
+        // From then on nothing is promised.
+        assert_eq!(
+            world.audio(ACME, &path, silence(5)).await.expect(503)["code"],
+            "storeUnavailable",
+            "{point}"
+        );
         assert_eq!(keyed(point).await.expect(503)["code"], "storeUnavailable", "{point}");
         mended(&world, point).await;
         keyed(point).await.expect(202);
@@ -106,7 +109,7 @@ async fn audio_is_not_promised_while_it_cannot_be_written_and_its_outcome_is_kep
     break_disk("store::log_write");
     assert_eq!(world.audio(ACME, &path, silence(5)).await.expect(503)["code"], "storeUnavailable");
     mended(&world, "store::log_write").await;
-    break_disk("store::begin");
+    break_disk("store::log_write");
     let end = format!("{path}?req_id={req_id}&end=true");
     world.audio(ACME, &end, silence(5)).await.expect(202);
     let outcome =
@@ -118,7 +121,7 @@ async fn audio_is_not_promised_while_it_cannot_be_written_and_its_outcome_is_kep
         }
     })
     .await;
-    mended(&world, "store::begin").await;
+    mended(&world, "store::log_write").await;
     assert_eq!(outcome(&world).await.expect(200)["outcome"], "completed");
     let world = world.restarted().await;
     assert_eq!(outcome(&world).await.expect(200)["outcome"], "completed");

@@ -140,9 +140,8 @@ impl Log {
     /// Whether a group may be written here, and need not wait for the disk.
     pub(super) fn takes(&self, batches: &[Batch]) -> bool {
         let all_may = batches.iter().all(|batch| batch.durability() == Durability::Logged);
-        let is_due = self.due().is_some_and(|due| due <= Instant::now());
         let bytes = HEADER_BYTES + 4 + SUM_BYTES + record::bytes_at_most(batches);
-        all_may && !is_due && self.length.saturating_add(bytes as u64) <= MAX_BYTES as u64
+        all_may && self.length.saturating_add(bytes as u64) <= MAX_BYTES as u64
     }
 
     /// Until when the file has to be synced; `None` where nothing is in the log only.
