@@ -242,6 +242,7 @@ proptest! {
                 }
                 Step::Flush(death) => {
                     prop_assert!(world.2.flush());
+                    prop_assert!(world.2.unapplied.is_empty(), "what was applied is still held");
                     prop_assert!(Image::of(&world.1).log.is_empty());
                     death
                 }
