@@ -118,14 +118,14 @@ pub(super) fn write(
     {
         let mut meta = transaction.open_table(META).map_err(Failure::before)?;
         let mut records = transaction.open_table(RECORDS).map_err(Failure::before)?;
-        apply_all(&mut records, &unapplied.all()).map_err(Failure::before)?;
+        apply(&mut records, of_all(&unapplied.all())).map_err(Failure::before)?;
         for batch in batches {
             let found = |key: &Key| revision_of(&records, key);
             outcomes.push(match batch.conflict(found).map_err(Failure::before)? {
                 Some(conflict) => Err(conflict),
                 None => {
                     revision = Revision(revision.0 + 1);
-                    apply(&mut records, batch.changes(), revision).map_err(Failure::before)?;
+                    apply(&mut records, of_batch(batch.changes(), revision)).map_err(Failure::before)?;
                     Ok(revision)
                 }
             });
@@ -144,48 +144,46 @@ pub(super) fn write(
     Ok(outcomes)
 }
 
-fn apply(
+fn apply<'a>(
     records: &mut Table<'_, &'static str, &'static [u8]>,
-    changes: &[(Key, Change)],
-    revision: Revision,
+    changes: impl Iterator<Item = (&'a Key, &'a Change, Revision)>,
 ) -> Result<(), redb::Error> {
-    changes.iter().try_for_each(|(key, change)| apply_one(records, key, change, revision))
-}
-
-fn apply_all(
-    records: &mut Table<'_, &'static str, &'static [u8]>,
-    changes: &Changes,
-) -> Result<(), redb::Error> {
-    changes.iter().try_for_each(|(key, (revision, change))| apply_one(records, key, change, *revision))
-}
-
-fn apply_one(
-    records: &mut Table<'_, &'static str, &'static [u8]>,
-    key: &Key,
-    change: &Change,
-    revision: Revision,
-) -> Result<(), redb::Error> {
-    fault::at(point::APPLY)?;
-    match change {
-        Change::Put(value) => {
-            let stored = stored(revision, value);
-            records.insert(key.as_str(), stored.as_slice())?;
-        }
-        Change::Delete => {
-            records.remove(key.as_str())?;
+    for (key, change, revision) in changes {
+        fault::at(point::APPLY)?;
+        match change {
+            Change::Put(value) => {
+                let stored = stored(revision, value);
+                records.insert(key.as_str(), stored.as_slice())?;
+            }
+            Change::Delete => {
+                records.remove(key.as_str())?;
+            }
         }
     }
     Ok(())
+}
+
+/// The changes of one batch.
+fn of_batch(
+    changes: &[(Key, Change)],
+    revision: Revision,
+) -> impl Iterator<Item = (&Key, &Change, Revision)> {
+    changes.iter().map(move |(key, change)| (key, change, revision))
+}
+
+fn of_all(changes: &Changes) -> impl Iterator<Item = (&Key, &Change, Revision)> {
+    changes.iter().map(|(key, (revision, change))| (key, change, *revision))
 }
 
 /// Applies what is unapplied, and brings all that was committed to the disk.
 pub(super) fn flush(database: &Database, unapplied: &Unapplied) -> Result<(), Failure> {
     let transaction = database.begin_write().map_err(Failure::before)?;
     let latest = unapplied.latest();
-    if !unapplied.is_empty() {
+    {
         let mut meta = transaction.open_table(META).map_err(Failure::before)?;
         let mut records = transaction.open_table(RECORDS).map_err(Failure::before)?;
-        apply_all(&mut records, &unapplied.all()).map_err(Failure::before)?;
+        apply(&mut records, of_all(&unapplied.all())).map_err(Failure::before)?;
+        // Whatever there was to apply: what follows in the log must not begin behind a gap.
         meta.insert(REVISION_ENTRY, latest.0).map_err(Failure::before)?;
     }
     transaction.commit().map_err(Failure::before)?;
@@ -224,7 +222,7 @@ pub(super) fn replay(database: &Database, log: &[Record]) -> Result<Replayed, re
                 continue;
             }
             latest = Revision(revision);
-            apply(&mut records, changes, latest)?;
+            apply(&mut records, of_batch(changes, latest))?;
             replayed.applied += 1;
         }
         if replayed.applied > 0 {

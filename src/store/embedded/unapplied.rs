@@ -36,10 +36,6 @@ impl Unapplied {
         self.inner().latest
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.inner().changes.is_empty()
-    }
-
     /// Adds batches that the log has, with their revisions.
     pub(super) fn add<'a>(&self, batches: impl Iterator<Item = (Revision, &'a Batch)>) {
         let mut inner = self.inner();

@@ -242,7 +242,7 @@ proptest! {
                 }
                 Step::Flush(death) => {
                     prop_assert!(world.2.flush());
-                    prop_assert!(world.2.unapplied.is_empty(), "what was applied is still held");
+                    prop_assert!(world.2.unapplied.all().is_empty(), "what was applied is still held");
                     prop_assert!(Image::of(&world.1).log.is_empty());
                     death
                 }
@@ -312,6 +312,15 @@ fn what_was_applied_while_it_is_read_is_not_seen_over_what_came_after_it() {
     let new = Entry { key: Key::new("b"), revision: Revision(3), value: Bytes::from_static(b"new") };
     assert_eq!((page.entries, page.revision), (vec![new.clone()], Revision(3)));
     assert_eq!((a, b), (None, Some(new)));
+}
+
+#[test]
+fn a_batch_without_changes_leaves_no_gap_before_what_follows_it() {
+    let (_directory, path, mut writer) = fresh();
+    assert_eq!(commit(&mut writer, vec![Batch::new().logged()]), [Ok(Revision(1))]);
+    assert!(writer.flush());
+    assert_eq!(commit(&mut writer, vec![logged("a", "1")]), [Ok(Revision(2))]);
+    assert_eq!(entries(&Image::of(&path).start().2).len(), 1);
 }
 
 #[test]
