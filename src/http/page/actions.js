@@ -1,7 +1,7 @@
 // What an operator does to sessions: asked first, told afterwards.
 
 import { act, actOnEach, actOnTenant } from "./api.js";
-import { byId, h, replace, setText } from "./dom.js";
+import { byId, h, setText, showDialog } from "./dom.js";
 import { clock, count, plural } from "./words.js";
 
 /** What each action does, for the question before it. */
@@ -26,7 +26,6 @@ export function tell(text, isTrouble = false) {
 
 /** Asks; gives whether it was confirmed. `typed` must be typed first, where it is given. */
 function confirmed({ title, effect, button, typed }) {
-  const dialog = byId("dialog");
   const go = h("button", { type: "submit", class: "primary", value: "go", disabled: Boolean(typed) }, button);
   const field = typed
     ? h(
@@ -41,20 +40,18 @@ function confirmed({ title, effect, button, typed }) {
   const form = h(
     "form",
     { method: "dialog" },
-    h("h2", { id: "dialog-title" }, title),
     h("p", {}, effect),
     field,
     h("div", { class: "dialog-end" }, h("button", { type: "submit", class: "plain", value: "no", formnovalidate: true, autofocus: !typed }, "Cancel"), go),
   );
+  const dialog = showDialog(title, form);
+  dialog.returnValue = "no";
   // Enter presses a form's first submit button; after typing the word it means the last.
   form.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.target.tagName !== "INPUT") return;
     event.preventDefault();
     if (!go.disabled) dialog.close("go");
   });
-  replace(dialog, form);
-  dialog.returnValue = "no";
-  dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "go"), { once: true }));
 }
 

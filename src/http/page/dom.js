@@ -66,6 +66,20 @@ export function replace(element, ...children) {
   element.replaceChildren(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
 }
 
+/**
+ * Shows a modal dialog with its title, in the place of the one before it.
+ *
+ * Each is an element of its own: a browser tells that one closed in a later task, when the next may be open already,
+ * and an answer must be taken for no other question.
+ */
+export function showDialog(title, ...children) {
+  const dialog = h("dialog", { id: "dialog", "aria-labelledby": "dialog-title" }, h("h2", { id: "dialog-title" }, title), children);
+  byId("dialog").close();
+  byId("dialog").replaceWith(dialog);
+  dialog.showModal();
+  return dialog;
+}
+
 /** Runs `task` at most once at a time and at most every `gap()` ms; calls in between are one call afterwards. */
 export function throttled(task, gap) {
   let running = false;

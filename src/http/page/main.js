@@ -2,7 +2,7 @@
 
 import { get, getText, hasKey, readiness, setKey } from "./api.js";
 import { onChosen, onOne, onTenant, tell } from "./actions.js";
-import { byId, h, replace, setAttribute, setText, throttled } from "./dom.js";
+import { byId, h, replace, setAttribute, setText, showDialog, throttled } from "./dom.js";
 import { follow } from "./events.js";
 import { Fleet, showReadiness } from "./fleet.js";
 import { EVERY_MS, History, by, parse } from "./metrics.js";
@@ -248,18 +248,15 @@ function keyAction(action) {
 }
 
 function showKeys() {
-  const dialog = byId("dialog");
   const uses = h("input", { type: "checkbox", onchange: (event) => (usesKeys = event.target.checked) });
   uses.checked = usesKeys;
-  replace(
-    dialog,
-    h("h2", { id: "dialog-title" }, "Keys"),
+  const dialog = showDialog(
+    "Keys",
     h("dl", { class: "keys" }, Object.entries(KEYS).map(([key, [what]]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)))),
     h("p", { class: "quiet" }, "Enter opens a session's timeline. Actions are on what is chosen, else on the session under the keyboard, and ask first."),
     h("label", {}, uses, " use these keys"),
     h("div", { class: "dialog-end" }, h("button", { type: "button", class: "primary", autofocus: true, onclick: () => dialog.close() }, "Close")),
   );
-  dialog.showModal();
 }
 
 document.addEventListener("keydown", (event) => {

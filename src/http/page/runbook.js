@@ -1,7 +1,7 @@
 // The runbook of a code, beside the numbers that it explains: the binary has the text, so it is there when the
 // repository is not.
 
-import { byId, h, replace } from "./dom.js";
+import { h, replace, showDialog } from "./dom.js";
 import { getText } from "./api.js";
 
 let whole = null;
@@ -64,15 +64,12 @@ function render(lines) {
 
 /** Opens the runbook of `code`. */
 export async function showRunbook(code) {
-  const dialog = byId("dialog");
   const body = h("div", { class: "dialog-body", tabindex: "0", role: "region", "aria-label": `Runbook of ${code}` }, "Reading.");
-  replace(
-    dialog,
-    h("h2", { id: "dialog-title" }, code),
+  const dialog = showDialog(
+    code,
     body,
     h("div", { class: "dialog-end" }, h("button", { type: "button", class: "primary", autofocus: true, onclick: () => dialog.close() }, "Close")),
   );
-  if (!dialog.open) dialog.showModal();
   try {
     whole ??= await getText("console/runbooks.md");
     const lines = section(whole, code);
