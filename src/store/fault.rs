@@ -26,6 +26,8 @@ pub(super) mod point {
     pub(in crate::store) const LOG_CUT: &str = "store::log_cut";
     /// Reading from the store.
     pub(in crate::store) const READ: &str = "store::read";
+    /// The same, between what is over the database and the look into that.
+    pub(in crate::store) const READ_OVER: &str = "store::read_over";
 }
 
 /// The fault that a test has set for `point`: an error by its name, a wait, or a panic.

@@ -1,8 +1,9 @@
 //! What is in the log beside the file only: a disk that fails, and a process that dies, at each step of its way.
 
-use std::path::Path;
+use std::{cell::Cell, collections::BTreeMap, path::Path};
 
-use greenroom::store::{Batch, Embedded, Expect, Store, StoreError};
+use futures_util::future::join;
+use greenroom::store::{Batch, Embedded, Expect, Key, Prefix, Range, Revision, Store, StoreError};
 use tempfile::TempDir;
 
 use super::{
@@ -119,6 +120,80 @@ async fn a_sync_that_fails_under_a_running_store_costs_nothing_that_was_answered
     assert!(there == ["a"] || there == ["a", "b"], "{there:?}");
     log(&store, "c").await.unwrap();
     assert_eq!(names(&restarted(&world.path).1).await.last().unwrap(), "c");
+}
+
+/// What there is, by the revisions of the records.
+type State = BTreeMap<Key, Revision>;
+
+/// Writes `batches` batches, of which each fourth is synced, so that it applies those before it; gives what there was after
+/// each. `answered` is the latest that was answered.
+async fn write_many(store: &dyn Store, batches: u64, answered: &Cell<u64>) -> Vec<State> {
+    let mut states = vec![State::new()];
+    for number in 1..=batches {
+        let name = key(&format!("k/{}", number % 7));
+        let mut state = states.last().cloned().unwrap();
+        let batch = if number % 5 == 0 {
+            state.remove(&name);
+            Batch::new().delete(name)
+        } else {
+            state.insert(name.clone(), Revision(number));
+            Batch::new().put(name, number.to_string())
+        };
+        let batch = if number % 4 == 0 { batch } else { batch.logged() };
+        assert_eq!(store.commit(batch).await, Ok(Revision(number)));
+        states.push(state);
+        answered.set(number);
+    }
+    states
+}
+
+#[tokio::test]
+async fn whoever_reads_while_what_is_in_the_log_is_applied_sees_all_as_it_was_at_one_moment() {
+    const BATCHES: u64 = 1000;
+    let (_world, store) = World::with_store();
+    // Long enough for several batches to be written, and applied, in the middle of each look.
+    fault("store::read_over", "sleep(4)");
+    let answered = Cell::new(0);
+    let (mut pages, mut records) = (Vec::new(), Vec::new());
+    let reads = async {
+        while answered.get() < BATCHES {
+            let floor = answered.get();
+            let page = store.list(&Range::first(Prefix::new("k/"))).await.unwrap();
+            assert!(page.revision >= Revision(floor), "{floor} was answered, {} is read", page.revision);
+            pages.push(page);
+            let (name, floor) = (key(&format!("k/{}", floor % 7)), answered.get());
+            let record = store.get(&name).await.unwrap();
+            records.push((name, floor, record.map(|entry| entry.revision), answered.get()));
+        }
+    };
+    let (states, ()) = join(write_many(&store, BATCHES, &answered), reads).await;
+    let state = |revision: u64| &states[usize::try_from(revision).unwrap()];
+    assert!(pages.len() > 10, "{} are few beside {BATCHES} batches", pages.len());
+    for page in pages {
+        let found: State = page.entries.into_iter().map(|entry| (entry.key, entry.revision)).collect();
+        assert_eq!(&found, state(page.revision.0), "at {}", page.revision);
+    }
+    for (name, floor, found, ceiling) in records {
+        // One more may have been written, and its answer not read.
+        let might =
+            (floor..=(ceiling + 1).min(BATCHES)).any(|revision| state(revision).get(&name).copied() == found);
+        assert!(might, "{name} was {found:?} between {floor} and {ceiling}");
+    }
+    fail::remove("store::read_over");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_refused_whatever_the_disk_does() {
+    let (_world, store) = World::with_store();
+    log(&store, "a").await.unwrap();
+    fault("store::begin", "return(full)");
+    let again = Batch::new().only_if(key("a"), Expect::Absent).put(key("a"), "2");
+    let error = store.commit(again).await.unwrap_err();
+    assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+    assert_eq!(store.trouble(), None);
+    fail::remove("store::begin");
+    store.put(key("b"), "1".into()).await.unwrap();
+    assert_eq!(names(&store).await, ["a", "b"]);
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use super::{
     table::{self, META, RECORDS, REVISION_ENTRY, SCHEMA, SCHEMA_ENTRY},
 };
 use crate::store::{
-    OpenError,
+    OpenError, Revision,
     fault::{self, point},
 };
 
@@ -153,8 +153,9 @@ impl StoreFile {
         }
     }
 
-    /// Opens the database in the file, after a look that changes nothing, and brings it up to its log.
-    pub(super) fn open(&mut self) -> Result<Database, OpenError> {
+    /// Opens the database in the file, after a look that changes nothing, and brings it up to its log; with the revision that
+    /// it has then.
+    pub(super) fn open(&mut self) -> Result<(Database, Revision), OpenError> {
         let log = self.log.read()?;
         let overlay = Overlay::new(Arc::clone(&self.file)).map_err(|error| self.refused("read", error))?;
         drop(self.guarded(|| self.open_with(overlay, true))?);
@@ -171,11 +172,11 @@ impl StoreFile {
         }
         let cut = self.log.try_cut();
         cut.map_err(|error| self.refused("brought up to its log, which cannot be cut", error))?;
-        Ok(database)
+        Ok((database, replayed.latest))
     }
 
     /// Opens it again after the disk had failed.
-    pub(super) fn reopen(&mut self) -> Result<Database, OpenError> {
+    pub(super) fn reopen(&mut self) -> Result<(Database, Revision), OpenError> {
         fault::at(point::OPEN).map_err(|error| self.refused("opened again", error))?;
         write_again(&self.file).map_err(|error| self.refused("written again", error))?;
         self.open()

@@ -148,11 +148,9 @@ impl Embedded {
     /// [`OpenError`], with the file as it was.
     pub fn open(path: &Path, bounds: Bounds, observer: Observer) -> Result<Self, OpenError> {
         let mut file = StoreFile::lock(path)?;
-        let database = file.open()?;
-        let unreadable =
-            |error: redb::Error| OpenError::Corrupt { path: path.to_owned(), reason: error.to_string() };
+        let (database, latest) = file.open()?;
         let unapplied = Arc::new(Unapplied::default());
-        unapplied.applied(table::latest(&database).map_err(unreadable)?);
+        unapplied.applied(latest);
         let shared = Arc::new(Shared(RwLock::new(Condition::Open(database))));
         let (waiting, hub) = (Arc::new(Waiting::default()), Arc::new(Hub::new()));
         let not_started = |error| OpenError::Refused {

@@ -44,6 +44,45 @@ impl Failure {
 
 type Outcome = Result<Revision, StoreError>;
 
+/// What is to become of the batches of a group.
+struct Decided<'a> {
+    /// Those whose conditions hold, with their revisions.
+    accepted: Vec<(Revision, &'a Batch)>,
+    /// Of each batch, in their order.
+    outcomes: Vec<Outcome>,
+}
+
+/// Decides on batches in their order: each where its conditions hold after those before it. Only the thread that writes
+/// changes what is looked at here.
+fn decide<'a>(
+    database: &Database,
+    unapplied: &Unapplied,
+    batches: &'a [Batch],
+) -> Result<Decided<'a>, Failure> {
+    let mut revision = unapplied.latest();
+    // By the batches of this group.
+    let mut changed = BTreeMap::new();
+    let mut snapshot = None;
+    let mut decided = Decided { accepted: Vec::with_capacity(batches.len()), outcomes: Vec::new() };
+    for batch in batches {
+        let found = |key: &Key| match changed.get(key) {
+            Some(found) => Ok(*found),
+            None => current(database, unapplied, &mut snapshot, key),
+        };
+        if let Some(conflict) = batch.conflict(found).map_err(Failure::before)? {
+            decided.outcomes.push(Err(conflict));
+            continue;
+        }
+        revision = Revision(revision.0 + 1);
+        decided.accepted.push((revision, batch));
+        decided.outcomes.push(Ok(revision));
+        for (key, change) in batch.changes() {
+            changed.insert(key, matches!(change, Change::Put(_)).then_some(revision));
+        }
+    }
+    Ok(decided)
+}
+
 /// Writes batches in their order to the log, and leaves it to the next transaction to apply them; each where its conditions
 /// hold after those before it.
 pub(super) fn append(
@@ -53,30 +92,9 @@ pub(super) fn append(
     log: &mut Log,
     store: &File,
 ) -> Result<Vec<Outcome>, Failure> {
-    let first = unapplied.latest();
-    let (mut revision, mut accepted) = (first, Vec::with_capacity(batches.len()));
-    // By the batches of this group.
-    let mut changed = BTreeMap::new();
-    let mut snapshot = None;
-    let mut outcomes = Vec::with_capacity(batches.len());
-    for batch in batches {
-        let found = |key: &Key| match changed.get(key) {
-            Some(found) => Ok(*found),
-            None => current(database, unapplied, &mut snapshot, key),
-        };
-        if let Some(conflict) = batch.conflict(found).map_err(Failure::before)? {
-            outcomes.push(Err(conflict));
-            continue;
-        }
-        revision = Revision(revision.0 + 1);
-        accepted.push((revision, batch));
-        outcomes.push(Ok(revision));
-        for (key, change) in batch.changes() {
-            changed.insert(key, matches!(change, Change::Put(_)).then_some(revision));
-        }
-    }
-    if revision > first {
-        let written = log.append(Revision(first.0 + 1), accepted.iter().map(|(_, batch)| *batch), store);
+    let Decided { accepted, outcomes } = decide(database, unapplied, batches)?;
+    if let Some((first, _)) = accepted.first() {
+        let written = log.append(*first, accepted.iter().map(|(_, batch)| *batch), store);
         written.map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
         unapplied.add(accepted.into_iter());
     }
@@ -110,37 +128,25 @@ pub(super) fn write(
     unapplied: &Unapplied,
     batches: &[Batch],
 ) -> Result<Vec<Outcome>, Failure> {
+    let Decided { accepted, outcomes } = decide(database, unapplied, batches)?;
+    let Some((latest, _)) = accepted.last() else {
+        // Nothing changes: no transaction, and no wait for the disk.
+        return Ok(outcomes);
+    };
     fault::at(point::BEGIN).map_err(Failure::before)?;
     let transaction = database.begin_write().map_err(Failure::before)?;
-    let mut outcomes = Vec::with_capacity(batches.len());
-    let first = unapplied.latest();
-    let mut revision = first;
     {
         let mut meta = transaction.open_table(META).map_err(Failure::before)?;
         let mut records = transaction.open_table(RECORDS).map_err(Failure::before)?;
         apply(&mut records, of_all(&unapplied.all())).map_err(Failure::before)?;
-        for batch in batches {
-            let found = |key: &Key| revision_of(&records, key);
-            outcomes.push(match batch.conflict(found).map_err(Failure::before)? {
-                Some(conflict) => Err(conflict),
-                None => {
-                    revision = Revision(revision.0 + 1);
-                    apply(&mut records, of_batch(batch.changes(), revision)).map_err(Failure::before)?;
-                    Ok(revision)
-                }
-            });
+        for (revision, batch) in &accepted {
+            apply(&mut records, of_batch(batch.changes(), *revision)).map_err(Failure::before)?;
         }
-        if revision == first {
-            // Nothing changes; the transaction ends without a write, and without the wait for the disk.
-            drop((meta, records));
-            transaction.abort().map_err(Failure::before)?;
-            return Ok(outcomes);
-        }
-        meta.insert(REVISION_ENTRY, revision.0).map_err(Failure::before)?;
+        meta.insert(REVISION_ENTRY, latest.0).map_err(Failure::before)?;
     }
     fault::at(point::COMMIT).map_err(Failure::before)?;
     transaction.commit().map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
-    unapplied.applied(revision);
+    unapplied.applied(*latest);
     Ok(outcomes)
 }
 
@@ -191,11 +197,6 @@ pub(super) fn flush(database: &Database, unapplied: &Unapplied) -> Result<(), Fa
     Ok(())
 }
 
-/// The revision of the latest batch that the database has.
-pub(super) fn latest(database: &Database) -> Result<Revision, redb::Error> {
-    latest_revision(&database.begin_read()?.open_table(META)?)
-}
-
 /// What became of the batches of a log.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Replayed {
@@ -203,6 +204,8 @@ pub(super) struct Replayed {
     pub(super) applied: usize,
     /// Those that follow on something that is in neither.
     pub(super) left_out: usize,
+    /// The revision of the latest batch that the file has now.
+    pub(super) latest: Revision,
 }
 
 /// Applies the batches of a log that are later than all that the file has.
@@ -228,6 +231,7 @@ pub(super) fn replay(database: &Database, log: &[Record]) -> Result<Replayed, re
         if replayed.applied > 0 {
             meta.insert(REVISION_ENTRY, latest.0)?;
         }
+        replayed.latest = latest;
     }
     if replayed.applied > 0 {
         transaction.commit()?
@@ -274,6 +278,7 @@ pub(super) fn get(
 ) -> Result<Option<Entry>, redb::Error> {
     fault::at(point::READ)?;
     let over = unapplied.of(key);
+    fault::at(point::READ_OVER)?;
     let transaction = database.begin_read()?;
     if let Some((revision, change)) = over
         && revision > latest_revision(&transaction.open_table(META)?)?
@@ -300,6 +305,7 @@ pub(super) fn list(database: &Database, unapplied: &Unapplied, range: &Range) ->
         None => range.prefix.as_str().to_owned(),
     };
     let (latest, mut over) = unapplied.under(&range.prefix, &start);
+    fault::at(point::READ_OVER)?;
     let transaction = database.begin_read()?;
     let applied = latest_revision(&transaction.open_table(META)?)?;
     // What was applied meanwhile is in the snapshot, and may have been overwritten there.

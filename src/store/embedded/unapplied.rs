@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::store::{Batch, Change, Key, Prefix, Revision};
@@ -20,7 +20,7 @@ pub(super) struct Unapplied(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    changes: Changes,
+    changes: Arc<Changes>,
     /// That of the latest batch, in the database or here.
     latest: Revision,
 }
@@ -41,20 +41,24 @@ impl Unapplied {
         let mut inner = self.inner();
         for (revision, batch) in batches {
             inner.latest = revision;
+            // Copied only where somebody still applies what was there before.
+            let changes = Arc::make_mut(&mut inner.changes);
             for (key, change) in batch.changes() {
-                inner.changes.insert(key.clone(), (revision, change.clone()));
+                changes.insert(key.clone(), (revision, change.clone()));
             }
         }
     }
 
     /// The database has all of it, and `latest` as its revision.
     pub(super) fn applied(&self, latest: Revision) {
-        *self.inner() = Inner { changes: Changes::new(), latest };
+        let applied = std::mem::replace(&mut *self.inner(), Inner { changes: Arc::default(), latest });
+        // When readers do not wait for it any more.
+        drop(applied);
     }
 
     /// All of it, to be applied. Only the thread that writes adds to it.
-    pub(super) fn all(&self) -> Changes {
-        self.inner().changes.clone()
+    pub(super) fn all(&self) -> Arc<Changes> {
+        Arc::clone(&self.inner().changes)
     }
 
     /// What is to be seen of `key`. To be asked before a snapshot of the database is taken: what has gone from here then

@@ -205,12 +205,7 @@ impl Writer {
 
     /// Opens the file again; gives when to try the next time, where that failed.
     fn reopen(&mut self) -> Option<Instant> {
-        let reopened = self.file.reopen().map_err(|error| error.to_string());
-        let known = |database: Database| match table::latest(&database) {
-            Ok(latest) => Ok((database, latest)),
-            Err(error) => Err(error.to_string()),
-        };
-        match reopened.and_then(known) {
+        match self.file.reopen() {
             Ok((database, latest)) => {
                 info!("store is open again");
                 // All of the log is in the database now.
@@ -220,8 +215,8 @@ impl Writer {
                 self.hub.gap();
                 None
             }
-            Err(reason) => {
-                self.shared.set(Condition::Broken(reason));
+            Err(error) => {
+                self.shared.set(Condition::Broken(error.to_string()));
                 Some(Instant::now() + RETRY)
             }
         }
