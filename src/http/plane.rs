@@ -172,9 +172,7 @@ impl Acceptor {
     fn hand_over(&self, stream: TcpStream, first: Option<First>) {
         let place = match first {
             Some(First { takes_seat: true, thread: Some(thread) }) => self.threads.place_at(thread),
-            Some(First { takes_seat: false, thread }) => {
-                Threads::guest(thread.unwrap_or_else(|| self.threads.next()))
-            }
+            Some(First { takes_seat: false, thread }) => self.threads.guest(thread),
             Some(First { takes_seat: true, thread: None }) | None => self.threads.place(),
         };
         let Some((_, sender)) = self.senders.iter().find(|(id, _)| *id == place.thread) else { return };
@@ -211,15 +209,21 @@ struct Told<'a> {
     session: Option<&'a str>,
 }
 
-/// Reads the path of a request.
+/// Reads the path of a request, where it is all there, or longer than any that matters here.
 fn told(head: &[u8]) -> Option<Told<'_>> {
     let text = std::str::from_utf8(head).ok().or_else(|| {
         // A character may be cut at the end, and behind the path anything may come.
         let end = head.iter().position(|byte| !byte.is_ascii())?;
         std::str::from_utf8(head.get(..end)?).ok()
     })?;
-    let (_method, path) = text.split_once(' ')?;
-    let named = |rest: &'static str| path.strip_prefix(rest)?.split_once(['/', '?', ' ']).map(|(id, _)| id);
+    let (_method, rest) = text.split_once(' ')?;
+    let path = match rest.split_once([' ', '?']) {
+        Some((path, _)) => path,
+        None if head.len() >= STEER_BYTES => rest,
+        // What a part of a path would be taken for, the connection would be for as long as it stands.
+        None => return None,
+    };
+    let named = |start: &'static str| path.strip_prefix(start)?.split('/').next();
     Some(match (named("/v1/sessions/"), named("/s/")) {
         (Some(session), _) => Told { takes_seat: false, session: Some(session) },
         (None, Some(session)) => Told { takes_seat: true, session: Some(session) },
@@ -340,9 +344,7 @@ mod tests {
             ("DELETE /v1/sessions/ses_1 HTTP/1.1\r\n", false, Some("ses_1")),
             ("GET /v1/sessions/ses_1?a=b HTTP/1.1\r\n", false, Some("ses_1")),
             ("GET /s/ses_1/v2/driveningress/websocket?id=a HTTP/1.1\r\n", true, Some("ses_1")),
-            ("GET /s/ses_1/takeover/v2/drivening", true, Some("ses_1")),
             ("POST /v1/sessions HTTP/1.1\r\n", false, None),
-            ("POST /v1/sessions/ses_1", false, None),
             ("GET /v2/driveningress/websocket?id=/s/x/ HTTP/1.1\r\n", true, None),
             ("POST /v1/auth/session-token HTTP/1.1\r\n", true, None),
             ("POST /v1/console/session-tokens HTTP/1.1\r\n", true, None),
@@ -350,7 +352,14 @@ mod tests {
         ] {
             assert_eq!(told(head.as_bytes()), Some(Told { takes_seat, session }), "{head}");
         }
+        for cut in
+            ["G", "GET ", "GET /v2/driv", "GET /s/ses_1", "GET /s/ses_1/v2/dri", "POST /v1/sessions/ses_1"]
+        {
+            assert_eq!(told(cut.as_bytes()), None, "{cut}");
+        }
+        let long = format!("GET /s/ses_1/v2/{}", "x".repeat(STEER_BYTES));
         let cut = Some(Told { takes_seat: true, session: Some("ses_1") });
+        assert_eq!(told(&long.as_bytes()[..STEER_BYTES]), cut);
         assert_eq!(told(b"GET /s/ses_1/x HTTP/1.1\r\nx: \xc3"), cut);
         for nonsense in [&b""[..], b"/s/x/", &[0x16, 3, 1, 2, 0, 1]] {
             assert_eq!(told(nonsense), None);

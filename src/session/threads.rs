@@ -48,9 +48,25 @@ enum Order {
     End,
 }
 
+/// How many hold places on a thread.
+type Held = Arc<AtomicUsize>;
+
 struct Thread {
     orders: UnboundedSender<Order>,
-    load: Arc<AtomicUsize>,
+    /// Those that fill it.
+    load: Held,
+    /// Those that do not.
+    guests: Held,
+}
+
+impl Thread {
+    const fn load(&self) -> &Held {
+        &self.load
+    }
+
+    const fn guests(&self) -> &Held {
+        &self.guests
+    }
 }
 
 /// The threads. Clones are the same threads.
@@ -63,18 +79,18 @@ pub struct ThreadsEnd {
     joined: Vec<JoinHandle<()>>,
 }
 
-/// A place on a thread, which counts as taken until this is dropped, unless it is a guest's.
+/// A place on a thread, which counts as taken until this is dropped.
 #[derive(Debug)]
 pub struct Place {
     /// Which thread.
     pub thread: ThreadId,
-    load: Option<Arc<AtomicUsize>>,
+    held: Option<Held>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(load) = &self.load {
-            load.fetch_sub(1, Ordering::Relaxed);
+        if let Some(held) = &self.held {
+            held.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -103,7 +119,7 @@ impl Threads {
                 Err(error) => drop(told.send(Err(error))),
             })?);
             made.recv().map_err(io::Error::other)??;
-            threads.push(Thread { orders, load: Arc::default() });
+            threads.push(Thread { orders, load: Arc::default(), guests: Arc::default() });
         }
         let threads = Self(threads.into());
         Ok((threads.clone(), ThreadsEnd { threads, joined }))
@@ -125,38 +141,49 @@ impl Threads {
 
     /// The thread that something new is put on: the first that is not filled yet, else the one that has least.
     pub fn next(&self) -> ThreadId {
-        let loads = self.0.iter().map(|thread| thread.load.load(Ordering::Relaxed)).enumerate();
-        let first = loads.clone().find(|(_, load)| *load < FILL);
-        let least = first.or_else(|| loads.min_by_key(|(_, load)| *load));
-        ThreadId(least.map_or(0, |(number, _)| number))
+        let loads = self.0.iter().map(|thread| thread.load.load(Ordering::Relaxed));
+        let first = loads.enumerate().find(|(_, load)| *load < FILL);
+        first.map_or_else(|| self.least(Thread::load).0, |(number, _)| ThreadId(number))
     }
 
     /// Takes a place on the [next](Self::next) thread.
     pub fn place(&self) -> Place {
-        self.take(self.next())
+        self.take(self.next(), Thread::load)
     }
 
     /// Takes a place on `wanted`, unless that has far more than the others have.
     pub fn place_at(&self, wanted: ThreadId) -> Place {
-        let load = |thread: &Thread| thread.load.load(Ordering::Relaxed);
-        let least = self.0.iter().map(load).min().unwrap_or_default();
-        match self.0.get(wanted.0) {
-            Some(thread) if load(thread) < least.saturating_add(FILL) => self.take(wanted),
-            Some(_) | None => self.place(),
-        }
+        if self.has_room(wanted, Thread::load) { self.take(wanted, Thread::load) } else { self.place() }
     }
 
-    /// A place on `thread` that does not fill it: what is done there is the work of sessions that have theirs.
-    pub const fn guest(thread: ThreadId) -> Place {
-        Place { thread, load: None }
+    /// Takes a place that does not fill its thread: what is done there is mostly the work of sessions that have theirs. On
+    /// the thread `of` a session where that is known, else on the [next](Self::next); on the one with the fewest guests
+    /// where that has far more of them than others, so that no number of callers is one thread's to serve.
+    pub fn guest(&self, of: Option<ThreadId>) -> Place {
+        let wanted = of.unwrap_or_else(|| self.next());
+        let has_room = self.has_room(wanted, Thread::guests);
+        self.take(if has_room { wanted } else { self.least(Thread::guests).0 }, Thread::guests)
     }
 
-    fn take(&self, thread: ThreadId) -> Place {
-        let load = self.0.get(thread.0).map(|thread| Arc::clone(&thread.load));
-        if let Some(load) = &load {
-            load.fetch_add(1, Ordering::Relaxed);
+    /// The thread of which the fewest are held, and how many these are.
+    fn least(&self, held: impl Fn(&Thread) -> &Held) -> (ThreadId, usize) {
+        let all = self.0.iter().map(|thread| held(thread).load(Ordering::Relaxed)).enumerate();
+        let (number, least) = all.min_by_key(|(_, held)| *held).unwrap_or_default();
+        (ThreadId(number), least)
+    }
+
+    /// Whether a thread is one, and has not far more than the others have.
+    fn has_room(&self, wanted: ThreadId, held: impl Fn(&Thread) -> &Held) -> bool {
+        let most = self.least(&held).1.saturating_add(FILL);
+        self.0.get(wanted.0).is_some_and(|thread| held(thread).load(Ordering::Relaxed) < most)
+    }
+
+    fn take(&self, thread: ThreadId, held: impl Fn(&Thread) -> &Held) -> Place {
+        let held = self.0.get(thread.0).map(|thread| Arc::clone(held(thread)));
+        if let Some(held) = &held {
+            held.fetch_add(1, Ordering::Relaxed);
         }
-        Place { thread, load }
+        Place { thread, held }
     }
 }
 
@@ -218,7 +245,7 @@ mod tests {
     #[test]
     fn a_guest_fills_nothing() {
         let (threads, end) = Threads::start(2).unwrap();
-        let guests: Vec<Place> = (0..2 * FILL).map(|_| Threads::guest(ThreadId(0))).collect();
+        let guests: Vec<Place> = (0..FILL).map(|_| threads.guest(Some(ThreadId(0)))).collect();
         assert!(guests.iter().all(|guest| guest.thread == ThreadId(0)));
         assert_eq!(threads.place().thread, ThreadId(0));
         drop(guests);
@@ -228,6 +255,25 @@ mod tests {
             "a guest that goes gives back no place"
         );
         assert_eq!(threads.place().thread, ThreadId(1));
+        end.end();
+    }
+
+    #[test]
+    fn guests_are_where_their_session_is_or_the_next_will_be_until_that_thread_has_far_more_of_them() {
+        let (threads, end) = Threads::start(3).unwrap();
+        let full: Vec<Place> = (0..FILL).map(|_| threads.place()).collect();
+        for (of, wanted) in [(Some(ThreadId(2)), ThreadId(2)), (None, ThreadId(1))] {
+            let guests: Vec<Place> = (0..3 * FILL).map(|_| threads.guest(of)).collect();
+            assert!(guests[..FILL].iter().all(|guest| guest.thread == wanted));
+            for thread in threads.ids() {
+                let count = guests.iter().filter(|guest| guest.thread == thread).count();
+                let most = if thread == wanted { 2 * FILL } else { FILL };
+                assert!((FILL / 2..=most).contains(&count), "{count} on {thread:?} of those at {of:?}");
+            }
+            drop(guests);
+            assert_eq!(threads.guest(of).thread, wanted, "those that go make room");
+        }
+        drop(full);
         end.end();
     }
 
