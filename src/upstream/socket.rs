@@ -349,6 +349,7 @@ impl Socket {
         match self.liveness.tick(now) {
             Tick::Wait => None,
             Tick::Ping => {
+                self.transport.rest();
                 self.transport.queue(Message::Ping(Bytes::new()));
                 None
             }

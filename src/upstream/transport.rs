@@ -15,8 +15,13 @@ use actix_http::ws::{CloseCode, CloseReason, Codec, Frame, Item, Message, Protoc
 use awc::BoxedSocket;
 use bytes::{Buf as _, Bytes, BytesMut};
 
-/// Bytes that are read at once at the least.
+/// Bytes that are read at once at the least, where messages come.
 const READ_BYTES: usize = 8 * 1024;
+
+/// The same where none come: room for pongs and small news. Most connections are silent most of the time, and the two buffers
+/// of `Framed`, a page each, were a third of what a silent session took. A message that fills it is read in two, the first of
+/// many; after that it is [`READ_BYTES`].
+const RESTING_READ_BYTES: usize = 512;
 
 /// A read buffer that grew beyond this for a large message is given back afterwards: thousands of idle connections
 /// must not each keep the size of the largest clip they ever saw.
@@ -53,6 +58,8 @@ pub(super) struct Transport {
     codec: Codec,
     max_bytes: usize,
     read_buf: BytesMut,
+    /// Bytes that are read at once: [`READ_BYTES`], or [`RESTING_READ_BYTES`].
+    read_bytes: usize,
     /// Whether the read buffer's allocation is larger than is kept. Its capacity does not say: what was split
     /// off or read away still belongs to the allocation, and is reclaimed by the next growth.
     is_read_grown: bool,
@@ -67,6 +74,8 @@ pub(super) struct Transport {
     ping: Option<Bytes>,
     /// Why nothing can be written any more. What the peer said before is still read.
     write_error: Option<String>,
+    /// Whether a message came or went since [`Transport::rest`] was last called.
+    has_carried: bool,
 }
 
 impl Transport {
@@ -77,17 +86,29 @@ impl Transport {
             io: parts.io,
             codec: parts.codec,
             max_bytes,
-            read_buf: parts.read_buf,
+            read_buf: unless_empty(parts.read_buf),
+            read_bytes: RESTING_READ_BYTES,
             is_read_grown: false,
             joining: None,
             received: 0,
-            write_buf: parts.write_buf,
+            write_buf: unless_empty(parts.write_buf),
             is_write_grown: false,
             written: 0,
             is_flushed: true,
             ping: None,
             write_error: None,
+            has_carried: false,
         }
+    }
+
+    /// Gives the buffers back where no message came or went since this was last called: to be called now and then.
+    pub(super) fn rest(&mut self) {
+        if std::mem::take(&mut self.has_carried) {
+            return;
+        }
+        self.read_buf = unless_empty(std::mem::take(&mut self.read_buf));
+        self.read_bytes = RESTING_READ_BYTES;
+        self.write_buf = unless_empty(std::mem::take(&mut self.write_buf));
     }
 
     /// Bytes that came so far; each is a sign of life, also of a message that is not complete.
@@ -115,6 +136,7 @@ impl Transport {
         if self.write_error.is_some() {
             return;
         }
+        self.has_carried |= matches!(message, Message::Binary(_));
         // The codec refuses only fragments out of order, and none are sent.
         if let Err(error) = self.codec.encode(message, &mut self.write_buf) {
             self.write_error = Some(error.to_string());
@@ -183,12 +205,17 @@ impl Transport {
                 }
             }
             // Half of it holds a usual frame: with less room most frames would be read in two.
-            if self.read_buf.capacity() - self.read_buf.len() < READ_BYTES / 2 {
-                self.read_buf.reserve(READ_BYTES);
+            if self.read_buf.capacity() - self.read_buf.len() < self.read_bytes / 2 {
+                self.read_buf.reserve(self.read_bytes);
             }
             match ready!(poll_read_buf(Pin::new(&mut self.io), cx, &mut self.read_buf)) {
                 Ok(0) => return Poll::Ready(Incoming::Lost("it ended without a close frame".into())),
-                Ok(count) => self.received += count as u64,
+                Ok(count) => {
+                    self.received += count as u64;
+                    if self.read_buf.len() == self.read_buf.capacity() {
+                        self.read_bytes = READ_BYTES;
+                    }
+                }
                 Err(error) => return Poll::Ready(Incoming::Lost(error.to_string())),
             }
         }
@@ -230,6 +257,7 @@ impl Transport {
     }
 
     fn accept(&mut self, frame: Frame) -> Option<Incoming> {
+        self.has_carried |= matches!(frame, Frame::Binary(_) | Frame::Continuation(_));
         match frame {
             Frame::Binary(bytes) => Some(Incoming::Message(bytes)),
             Frame::Text(_) | Frame::Continuation(Item::FirstText(_)) => Some(Incoming::Violation(
@@ -266,6 +294,11 @@ impl Transport {
             self.is_read_grown = false;
         }
     }
+}
+
+/// A buffer, or none of its memory where nothing is in it.
+fn unless_empty(buffer: BytesMut) -> BytesMut {
+    if buffer.is_empty() { BytesMut::new() } else { buffer }
 }
 
 /// Whether the frame that `bytes` begin with is a control frame, and how long its payload is announced.

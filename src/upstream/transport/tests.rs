@@ -122,6 +122,39 @@ fn what_was_said_again_after_a_break_leaves_no_large_buffer_behind() {
 }
 
 #[test]
+fn a_silent_connection_holds_no_page_for_what_does_not_come() {
+    let is_resting = |transport: &mut Transport| {
+        assert!(poll(|cx| transport.poll_both(cx)).is_pending());
+        transport.read_buf.capacity() <= RESTING_READ_BYTES && !has_kept(transport, 100)
+    };
+    let frame = || Message::Binary(Bytes::from(vec![1; 1300]));
+    let (mut transport, taken) = towards(vec![frame(), frame(), frame()], usize::MAX);
+    assert_eq!(
+        transport.read_buf.capacity() + transport.write_buf.capacity(),
+        0,
+        "those of the handshake are kept"
+    );
+    assert_eq!(message_bytes(&mut transport), 1300);
+    // Whatever was read of the next messages is still there afterwards.
+    transport.rest();
+    transport.rest();
+    assert_eq!(message_bytes(&mut transport), 1300);
+    assert_eq!(message_bytes(&mut transport), 1300);
+    transport.queue(frame());
+    assert!(!is_resting(&mut transport));
+    assert!(transport.read_buf.try_reclaim(READ_BYTES / 2), "frames that come one by one are read in two");
+    transport.rest();
+    assert!(!is_resting(&mut transport), "it carried something a moment ago");
+    // Nor is what waits to be written.
+    transport.queue(Message::Ping(Bytes::new()));
+    transport.rest();
+    assert!(!is_resting(&mut transport));
+    transport.rest();
+    assert!(is_resting(&mut transport));
+    assert_eq!(taken.borrow().len() as u64, transport.written(), "something that waited was given away");
+}
+
+#[test]
 fn a_flood_of_pings_towards_a_blocked_write_is_one_pong() {
     let pings = (0..10_000_u32).map(|number| Message::Ping(number.to_be_bytes().to_vec().into())).collect();
     let (mut transport, _) = towards(pings, 0);
