@@ -27,6 +27,10 @@ use tokio::{
 /// more of CPU and no less latency.
 const FILL: usize = 256;
 
+/// Guests that a thread may have beyond what another has: the connections that all its sessions are spoken to by, and as many
+/// that the same callers keep for other things. Beyond it they are more than fill it, and a core is not left idle for them.
+const GUESTS_APART: usize = 2 * FILL;
+
 thread_local! {
     static HERE: Cell<Option<ThreadId>> = const { Cell::new(None) };
 }
@@ -153,7 +157,7 @@ impl Threads {
 
     /// Takes a place on `wanted`, unless that has far more than the others have.
     pub fn place_at(&self, wanted: ThreadId) -> Place {
-        if self.has_room(wanted, Thread::load) { self.take(wanted, Thread::load) } else { self.place() }
+        if self.has_room(wanted, Thread::load, FILL) { self.take(wanted, Thread::load) } else { self.place() }
     }
 
     /// Takes a place that does not fill its thread: what is done there is mostly the work of sessions that have theirs. On
@@ -161,7 +165,7 @@ impl Threads {
     /// where that has far more of them than others, so that no number of callers is one thread's to serve.
     pub fn guest(&self, of: Option<ThreadId>) -> Place {
         let wanted = of.unwrap_or_else(|| self.next());
-        let has_room = self.has_room(wanted, Thread::guests);
+        let has_room = self.has_room(wanted, Thread::guests, GUESTS_APART);
         self.take(if has_room { wanted } else { self.least(Thread::guests).0 }, Thread::guests)
     }
 
@@ -172,9 +176,9 @@ impl Threads {
         (ThreadId(number), least)
     }
 
-    /// Whether a thread is one, and has not far more than the others have.
-    fn has_room(&self, wanted: ThreadId, held: impl Fn(&Thread) -> &Held) -> bool {
-        let most = self.least(&held).1.saturating_add(FILL);
+    /// Whether a thread is one, and does not have `apart` more than another has.
+    fn has_room(&self, wanted: ThreadId, held: impl Fn(&Thread) -> &Held, apart: usize) -> bool {
+        let most = self.least(&held).1.saturating_add(apart);
         self.0.get(wanted.0).is_some_and(|thread| held(thread).load(Ordering::Relaxed) < most)
     }
 
@@ -263,12 +267,15 @@ mod tests {
         let (threads, end) = Threads::start(3).unwrap();
         let full: Vec<Place> = (0..FILL).map(|_| threads.place()).collect();
         for (of, wanted) in [(Some(ThreadId(2)), ThreadId(2)), (None, ThreadId(1))] {
-            let guests: Vec<Place> = (0..3 * FILL).map(|_| threads.guest(of)).collect();
-            assert!(guests[..FILL].iter().all(|guest| guest.thread == wanted));
+            let guests: Vec<Place> = (0..2 * GUESTS_APART).map(|_| threads.guest(of)).collect();
+            assert!(guests[..GUESTS_APART].iter().all(|guest| guest.thread == wanted));
             for thread in threads.ids() {
                 let count = guests.iter().filter(|guest| guest.thread == thread).count();
-                let most = if thread == wanted { 2 * FILL } else { FILL };
-                assert!((FILL / 2..=most).contains(&count), "{count} on {thread:?} of those at {of:?}");
+                let most = if thread == wanted { 2 * GUESTS_APART } else { GUESTS_APART };
+                assert!(
+                    (GUESTS_APART / 4..=most).contains(&count),
+                    "{count} on {thread:?} of those at {of:?}"
+                );
             }
             drop(guests);
             assert_eq!(threads.guest(of).thread, wanted, "those that go make room");
