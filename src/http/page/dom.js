@@ -80,6 +80,12 @@ export function showDialog(title, ...children) {
   return dialog;
 }
 
+/** Shows a dialog that asks nothing: it is read, and closed. */
+export function showNotice(title, ...children) {
+  const close = h("button", { type: "button", class: "primary", autofocus: true, onclick: () => dialog.close() }, "Close");
+  const dialog = showDialog(title, children, h("div", { class: "dialog-end" }, close));
+}
+
 /** Runs `task` at most once at a time and at most every `gap()` ms; calls in between are one call afterwards. */
 export function throttled(task, gap) {
   let running = false;

@@ -2,7 +2,7 @@
 
 import { get, getText, hasKey, readiness, setKey } from "./api.js";
 import { onChosen, onOne, onTenant, tell } from "./actions.js";
-import { byId, h, replace, setAttribute, setText, showDialog, throttled } from "./dom.js";
+import { byId, h, replace, setAttribute, setText, showNotice, throttled } from "./dom.js";
 import { follow } from "./events.js";
 import { Fleet, showReadiness } from "./fleet.js";
 import { EVERY_MS, History, by, parse } from "./metrics.js";
@@ -250,12 +250,11 @@ function keyAction(action) {
 function showKeys() {
   const uses = h("input", { type: "checkbox", onchange: (event) => (usesKeys = event.target.checked) });
   uses.checked = usesKeys;
-  const dialog = showDialog(
+  showNotice(
     "Keys",
     h("dl", { class: "keys" }, Object.entries(KEYS).map(([key, [what]]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)))),
     h("p", { class: "quiet" }, "Enter opens a session's timeline. Actions are on what is chosen, else on the session under the keyboard, and ask first."),
     h("label", {}, uses, " use these keys"),
-    h("div", { class: "dialog-end" }, h("button", { type: "button", class: "primary", autofocus: true, onclick: () => dialog.close() }, "Close")),
   );
 }
 

@@ -1,7 +1,7 @@
 // The runbook of a code, beside the numbers that it explains: the binary has the text, so it is there when the
 // repository is not.
 
-import { h, replace, showDialog } from "./dom.js";
+import { h, replace, showNotice } from "./dom.js";
 import { getText } from "./api.js";
 
 let whole = null;
@@ -65,11 +65,7 @@ function render(lines) {
 /** Opens the runbook of `code`. */
 export async function showRunbook(code) {
   const body = h("div", { class: "dialog-body", tabindex: "0", role: "region", "aria-label": `Runbook of ${code}` }, "Reading.");
-  const dialog = showDialog(
-    code,
-    body,
-    h("div", { class: "dialog-end" }, h("button", { type: "button", class: "primary", autofocus: true, onclick: () => dialog.close() }, "Close")),
-  );
+  showNotice(code, body);
   try {
     whole ??= await getText("console/runbooks.md");
     const lines = section(whole, code);

@@ -5,7 +5,9 @@
 use std::{collections::BTreeMap, fs::File};
 
 use bytes::Bytes;
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction,
+};
 
 use super::{
     redo::{Log, Record},
@@ -134,20 +136,32 @@ pub(super) fn write(
         return Ok(outcomes);
     };
     fault::at(point::BEGIN).map_err(Failure::before)?;
-    let transaction = database.begin_write().map_err(Failure::before)?;
-    {
-        let mut meta = transaction.open_table(META).map_err(Failure::before)?;
-        let mut records = transaction.open_table(RECORDS).map_err(Failure::before)?;
-        apply(&mut records, of_all(&unapplied.all())).map_err(Failure::before)?;
-        for (revision, batch) in &accepted {
-            apply(&mut records, of_batch(batch.changes(), *revision)).map_err(Failure::before)?;
-        }
-        meta.insert(REVISION_ENTRY, latest.0).map_err(Failure::before)?;
-    }
+    let transaction = begin(database, unapplied, &accepted, *latest).map_err(Failure::before)?;
     fault::at(point::COMMIT).map_err(Failure::before)?;
     transaction.commit().map_err(|error| Failure::During(redb::Error::from(error).to_string()))?;
     unapplied.applied(*latest);
     Ok(outcomes)
+}
+
+/// A transaction with what is unapplied and with what is accepted on top of it, which make up `latest`.
+fn begin(
+    database: &Database,
+    unapplied: &Unapplied,
+    accepted: &[(Revision, &Batch)],
+    latest: Revision,
+) -> Result<WriteTransaction, redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        let mut records = transaction.open_table(RECORDS)?;
+        apply(&mut records, of_all(&unapplied.all()))?;
+        for (revision, batch) in accepted {
+            apply(&mut records, of_batch(batch.changes(), *revision))?;
+        }
+        // Whatever there was to apply: what follows in the log must not begin behind a gap.
+        meta.insert(REVISION_ENTRY, latest.0)?;
+    }
+    Ok(transaction)
 }
 
 fn apply<'a>(
@@ -183,15 +197,8 @@ fn of_all(changes: &Changes) -> impl Iterator<Item = (&Key, &Change, Revision)> 
 
 /// Applies what is unapplied, and brings all that was committed to the disk.
 pub(super) fn flush(database: &Database, unapplied: &Unapplied) -> Result<(), Failure> {
-    let transaction = database.begin_write().map_err(Failure::before)?;
     let latest = unapplied.latest();
-    {
-        let mut meta = transaction.open_table(META).map_err(Failure::before)?;
-        let mut records = transaction.open_table(RECORDS).map_err(Failure::before)?;
-        apply(&mut records, of_all(&unapplied.all())).map_err(Failure::before)?;
-        // Whatever there was to apply: what follows in the log must not begin behind a gap.
-        meta.insert(REVISION_ENTRY, latest.0).map_err(Failure::before)?;
-    }
+    let transaction = begin(database, unapplied, &[], latest).map_err(Failure::before)?;
     transaction.commit().map_err(Failure::before)?;
     unapplied.applied(latest);
     Ok(())
